@@ -4,20 +4,30 @@ import (
 	"context"
 	"encoding/json"
 	"time"
+
+	"github.com/cocoon-network/cocoon/schemas"
 )
 
 // Engine runs one model. The embedded engine (consumers/ggml) and every OpenAI-compatible server (consumers/openai)
 // look the same from here, and consumers/enginetest holds all of them to this contract.
 //
-// All methods may be called from several goroutines. Every error is an [*EngineError] (or wraps one), so that a caller
-// can tell "try later" from "never".
+// All methods may be called from several goroutines. Every error has a [schemas.Kind], so that a caller can tell "try
+// later" from "never":
+//
+//   - KindBusy: full now, nothing was done; try later (Error.RetryAfter may say when).
+//   - KindUnavailable: draining, starting, closed or not reachable; try another engine or later.
+//   - KindEngine: broke while it worked (a crash, a stream that died); run the request again.
+//   - KindExpired: the request's deadline passed. KindCancelled: the caller cancelled.
+//   - KindInvalid: the request is wrong, KindTooLarge: it does not fit the model's context or a limit,
+//     KindUnsupported: right in itself, but not offered here, KindUnknownModel. Error.Field says which part of the body
+//     is at fault, as in "messages[2].content". None of these helps to retry.
 type Engine interface {
 	// Info describes the model and the engine. It may ask a remote server; the answer changes only when the engine
 	// was restarted with other settings.
 	Info(ctx context.Context) (Info, error)
 
 	// Submit checks the request, admits it and returns its stream. A request that can never run is refused here, before
-	// any work, with the field at fault; [ReasonBusy] means that the engine is full now and nothing was done.
+	// any work, with the field at fault; KindBusy means that the engine is full now and nothing was done.
 	// Cancelling ctx ends the request at the engine's next step, as Stream.Close does; ctx must live as long as the
 	// stream does.
 	Submit(ctx context.Context, r *Request) (Stream, error)
@@ -34,7 +44,7 @@ type Engine interface {
 	Count(ctx context.Context, r *Request) (n int, exact bool, err error)
 
 	// Drain stops admission, waits until every running request has ended and wipes what they left in memory. Submit
-	// answers [ReasonDraining] from the first moment on. When ctx ends first, Drain returns its error and the requests
+	// answers KindUnavailable from the first moment on. When ctx ends first, Drain returns its error and the requests
 	// still run; Close ends them.
 	Drain(ctx context.Context) error
 
@@ -45,8 +55,8 @@ type Engine interface {
 // Stream is the answer to one request.
 type Stream interface {
 	// Next blocks for the next event. The last event carries Done; after it Next returns io.EOF. Any other error ends
-	// the stream without a result: the request failed or was cancelled and may be run again when the error is
-	// [EngineError.Retriable]. One goroutine calls Next.
+	// the stream without a result: the request failed or was cancelled, and may be run again when
+	// schemas.Retriable says so. One goroutine calls Next.
 	Next() (Event, error)
 
 	// Close cancels the request if it still runs and frees the stream. It may be called at any time, from any
@@ -60,17 +70,18 @@ type Request struct {
 	ID string
 	// Tenant is the scope of shared state: a prefix of the prompt is reused only between requests of one tenant, and
 	// fairness is among tenants. Empty means a scope of its own: nothing is shared with anyone.
-	Tenant string
+	Tenant schemas.TenantID
 	// Priority orders admission: higher goes first, 0 is normal. Running requests of lower priority give way when
 	// memory runs out.
 	Priority int
-	// Deadline, if set, ends the request: an engine answers [ReasonDeadline] once it has passed.
+	// Deadline, if set, ends the request with KindExpired.
 	Deadline time.Time
 	// URL is the endpoint's path, one of the Path constants.
 	URL string
 	// ContentType of Body; empty means application/json.
 	ContentType string
-	// Body is the request body. The engine does not change it and reads it only before Submit returns.
+	// Body is the request body. The engine does not change it and reads it only before Submit returns. Whether "model"
+	// in it names this engine's model is the caller's business (it chose the engine); answers repeat that name.
 	Body []byte
 }
 
@@ -94,8 +105,7 @@ type Event struct {
 
 // Done is how a request ended.
 type Done struct {
-	// Status is the HTTP status a client of the endpoint would have seen: 200, or the 4xx of a request that the model
-	// server refused for a reason of its own.
+	// Status is the HTTP status of the answer, 200 to 299; refusals are errors instead.
 	Status int
 	// ContentType of Body: application/json unless the endpoint answers in another form (audio).
 	ContentType string
@@ -104,19 +114,15 @@ type Done struct {
 	Body []byte
 	// FinishReason of the first choice: stop, length, tool_calls, content_filter; empty where the endpoint has none.
 	FinishReason string
-	// Usage is what the request cost.
-	Usage Usage
+	// Usage is what the request cost. Its counts are disjoint, as receipts want them; the usage object inside Body has
+	// OpenAI's overlapping ones.
+	Usage schemas.Usage
 	// UsageExact says that Usage was counted by the tokenizer that the model ran with, not estimated.
 	UsageExact bool
 	// Queue is the wait for admission, TTFT the time to the first token, Total the whole time; all from Submit.
 	Queue, TTFT, Total time.Duration
 	// Fingerprint names engine, version, weights and instruction set: what equal output may be expected from.
 	Fingerprint string
-}
-
-// Usage counts tokens. Cached is the part of Prompt that was not computed again; Reasoning is a part of Completion.
-type Usage struct {
-	Prompt, Cached, Completion, Reasoning int64
 }
 
 // Info describes an engine.
