@@ -1,0 +1,4 @@
+package tonnet
+
+// runCrashChild is replaced below.
+func runCrashChild() bool { return false }
