@@ -1,4 +1,4 @@
-// Package workertest holds what tests and benchmarks of workers need: an engine without a model.
+// Package stub is an engine without a model, for benchmarks of everything around an engine and for tests.
 //
 // [Engine] keeps the whole contract of consumers.Engine (slots, refusal when full, streaming, cancel at the next step,
 // drain, usage) and answers with fixed text after a fixed time. With its zero options it is the stub that the figures
@@ -8,6 +8,6 @@
 // Options.Script changes single requests: they can fail with any kind, hang without a step until they are cancelled,
 // answer without a usage, or take longer, which is how the tests play broken engines.
 //
-// It is no model and says so: its Info names the flavour "stub" and Done.UsageExact is true only because the numbers
-// are fixed. Production code must not import this package; the layer test of the repository holds it to that.
-package workertest
+// It is no model and says so: its Info names the flavour "stub" and the fingerprint "stub", which every result
+// carries. Done.UsageExact is true only because the numbers are fixed. `cocoon worker` cannot be configured to use it.
+package stub
