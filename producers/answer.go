@@ -1,0 +1,54 @@
+package producers
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/cocoon-network/cocoon/producers/openai"
+	"github.com/cocoon-network/cocoon/schemas"
+)
+
+// Answer is the verified outcome of a job.
+type Answer struct {
+	// Job is the id, Model the exact weights that ran.
+	Job   schemas.JobID
+	Model schemas.ModelID
+	// Status is how the job ended. Only Succeeded has an answer in full; Cancelled may have the part that was paid for.
+	Status schemas.Status
+	// HTTP is the engine's status, ContentType and Body its response as a call without streaming gives it.
+	HTTP        int
+	ContentType string
+	Body        []byte
+	// FinishReason of the first choice: stop, length, tool_calls, content_filter; empty where there is none.
+	FinishReason string
+	// Usage is what the receipt states and Charge what that costs by the catalogue and the grant: zero when nothing is
+	// owed, never above the job's ceiling.
+	Usage  schemas.Usage
+	Charge schemas.Charge
+	// Multiplier is the price multiplier of the grant and Catalogue the version whose prices held.
+	Multiplier schemas.BasisPoints
+	Catalogue  uint64
+	// Worker ran it and Attempt counts from 1. Environment says whether its hardware was real.
+	Worker      schemas.WorkerID
+	Attempt     int
+	Environment schemas.Environment
+	// Submitted is when the job was sealed, Started and Finished bound the run.
+	Submitted, Started, Finished time.Time
+	// Queue, FirstToken and Total are the engine's own times.
+	Queue, FirstToken, Total time.Duration
+	// Fingerprint names engine, version, weights and instruction set.
+	Fingerprint string
+	// Grant and Receipt are the compact JWS behind the charge; empty when nothing is owed.
+	Grant, Receipt string
+}
+
+// Text is the text of the first choice, empty when the answer has none.
+func (a *Answer) Text() string { return openai.Text(a.Body) }
+
+// Event is one step of a streamed answer.
+type Event struct {
+	// Data is the JSON object of one server-sent event (for chat: a chat.completion.chunk). Empty in the last event.
+	Data json.RawMessage
+	// Answer is set in the last event only.
+	Answer *Answer
+}
