@@ -3,71 +3,62 @@ package consumers
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
 
 // Limits of leases.
 const (
-	// DefaultAckWait is how long the queue leaves a job with a worker that says nothing.
-	DefaultAckWait = 30 * time.Second
-	// DefaultHeartbeat is how often a worker says that it still runs a job.
-	DefaultHeartbeat = 10 * time.Second
-	// leaseMargin is the share of AckWait, as 1/leaseMargin, that the worker gives away: the queue's clock started
-	// before the worker's, by the time the message was under way.
-	leaseMargin = 10
+	// leaseLooks is how many times per heartbeat interval the keeper looks at its leases, so that jobs which began at
+	// different times do not all beat at once and a lapse is seen early.
+	leaseLooks = 8
 	// maxExtending bounds the heartbeats that are under way at one time.
 	maxExtending = 64
 )
 
 // errLeaseLost is why a job is dropped without a word: another worker may have it by now, and everything this worker
-// could still say to the queue (Ack, Nak, Term) would hit the other one's delivery, because acks do not fence.
+// could still say to the queue would hit the other one's delivery, because acks do not fence.
 var errLeaseLost = errors.New("consumers: the lease of the job has lapsed")
 
-// extender is what a lease needs of a delivery.
-type extender interface {
+// leased is what a lease needs of a delivery; *streams.Delivery has it. Its account of the time is pessimistic and
+// monotonic: counted from before the last confirmed heartbeat was sent, untouched by who sets the machine's clock.
+type leased interface {
+	// Lease is how long the job is surely still ours.
+	Lease() time.Duration
 	// Extend restarts the queue's clock. It returns nil only after the queue has answered.
 	Extend(ctx context.Context) error
 }
 
-// lease is the worker's own account of how long a delivery is surely its own. It runs on the monotonic clock: setting
-// the machine's clock neither extends nor ends it. It is pessimistic: time counts from the moment before the last
-// heartbeat that the queue has confirmed was sent.
+// lease is one job in the keeper's care.
 type lease struct {
-	job    extender
+	job    leased
 	lose   context.CancelCauseFunc
 	keeper *keeper
 
-	// mu guards the three below, which the keeper and the job's own goroutine read.
-	mu    sync.Mutex
-	since time.Time // the queue's clock was restarted at or after this
-	beat  time.Time // the last heartbeat was sent at
-	over  bool      // released or lost
+	// mu guards the two below. It is held for no call.
+	mu   sync.Mutex
+	beat time.Time // the last heartbeat was sent at
+	over bool      // released or lost
 }
 
-// held reports whether the delivery is surely still this worker's.
+// held reports whether the delivery is surely still this worker's. A lease that lapsed once stays lost, even if a
+// heartbeat that was under way is confirmed later: another worker may have been given the job in between.
 func (l *lease) held() bool {
+	if l.job.Lease() <= 0 {
+		l.keeper.end(l)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.over && time.Since(l.since) < l.keeper.valid()
+	return !l.over
 }
 
-// release ends the account: the job was acknowledged, given back or dropped.
+// release ends the keeper's care: the job was acknowledged, given back or dropped.
 func (l *lease) release() {
 	l.mu.Lock()
 	l.over = true
 	l.mu.Unlock()
 	l.keeper.forget(l)
-}
-
-// confirmed moves the lease forward after a heartbeat that was sent at the given time. A lease that lapsed while the
-// heartbeat was under way stays lapsed: another worker may have been given the job in between.
-func (l *lease) confirmed(sent time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.over && time.Since(l.since) < l.keeper.valid() && sent.After(l.since) {
-		l.since = sent
-	}
 }
 
 // due reports whether a heartbeat is due and marks it as sent.
@@ -83,29 +74,24 @@ func (l *lease) due(now time.Time) bool {
 
 // keeper keeps the leases of all jobs that a worker holds: one goroutine, whatever their number.
 type keeper struct {
-	wait  time.Duration // AckWait of the queue
-	every time.Duration // heartbeats
+	every time.Duration // between two heartbeats of a job
 	lost  func()        // counts lost leases
 
-	// mu guards held. It is never taken while a lease's own mutex is held.
-	mu   sync.Mutex
-	held map[*lease]struct{}
+	// mu guards leases. It is never taken while a lease's own mutex is held.
+	mu     sync.Mutex
+	leases map[*lease]struct{}
 }
 
-// newKeeper returns a keeper for the given times.
-func newKeeper(wait, every time.Duration, lost func()) *keeper {
-	return &keeper{wait: wait, every: every, lost: lost, held: map[*lease]struct{}{}}
+// newKeeper returns a keeper that sends a heartbeat per job and interval.
+func newKeeper(every time.Duration, lost func()) *keeper {
+	return &keeper{every: every, lost: lost, leases: map[*lease]struct{}{}}
 }
 
-// valid is how long a lease is trusted without a confirmed heartbeat.
-func (k *keeper) valid() time.Duration { return k.wait - k.wait/leaseMargin }
-
-// hold starts the account of a delivery that arrived just now. lose is called with errLeaseLost, once, if it lapses.
-func (k *keeper) hold(job extender, lose context.CancelCauseFunc) *lease {
-	now := time.Now()
-	l := &lease{job: job, lose: lose, keeper: k, since: now, beat: now}
+// hold begins to care for a delivery that arrived just now. lose is called with errLeaseLost, once, if it lapses.
+func (k *keeper) hold(job leased, lose context.CancelCauseFunc) *lease {
+	l := &lease{job: job, lose: lose, keeper: k, beat: time.Now()}
 	k.mu.Lock()
-	k.held[l] = struct{}{}
+	k.leases[l] = struct{}{}
 	k.mu.Unlock()
 	return l
 }
@@ -113,22 +99,20 @@ func (k *keeper) hold(job extender, lose context.CancelCauseFunc) *lease {
 // forget removes a lease.
 func (k *keeper) forget(l *lease) {
 	k.mu.Lock()
-	delete(k.held, l)
+	delete(k.leases, l)
 	k.mu.Unlock()
 }
 
-// len is the number of jobs held.
-func (k *keeper) len() int {
+// count is the number of jobs held.
+func (k *keeper) count() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.held)
+	return len(k.leases)
 }
 
-// run sends heartbeats and ends lapsed leases until ctx ends. It looks several times per heartbeat interval, so that
-// jobs which began at different times do not all beat at once and a lapse is seen early.
+// run sends heartbeats and ends lapsed leases until ctx ends.
 func (k *keeper) run(ctx context.Context) {
-	const looks = 8
-	tick := time.NewTicker(max(k.every/looks, time.Millisecond))
+	tick := time.NewTicker(max(k.every/leaseLooks, time.Millisecond))
 	defer tick.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -157,20 +141,12 @@ func (k *keeper) run(ctx context.Context) {
 func (k *keeper) sweep() []*lease {
 	now := time.Now()
 	k.mu.Lock()
-	all := make([]*lease, 0, len(k.held))
-	for l := range k.held {
-		all = append(all, l)
+	due := make([]*lease, 0, len(k.leases))
+	for l := range k.leases {
+		due = append(due, l)
 	}
 	k.mu.Unlock()
-	due := all[:0]
-	for _, l := range all {
-		if !l.held() {
-			k.end(l)
-		} else if l.due(now) {
-			due = append(due, l)
-		}
-	}
-	return due
+	return slices.DeleteFunc(due, func(l *lease) bool { return !l.held() || !l.due(now) })
 }
 
 // end tells the owner of a lapsed lease, once.
@@ -179,20 +155,22 @@ func (k *keeper) end(l *lease) {
 	over := l.over
 	l.over = true
 	l.mu.Unlock()
-	k.forget(l)
-	if !over {
-		k.lost()
-		l.lose(errLeaseLost)
+	if over {
+		return
 	}
+	k.forget(l)
+	k.lost()
+	l.lose(errLeaseLost)
 }
 
-// extend sends one heartbeat. A heartbeat that fails is not repeated before the next is due: the lease simply goes on
-// running down.
+// extend sends one heartbeat. One that was not confirmed is repeated at the next look; the delivery keeps the account,
+// and its lease goes on running down meanwhile.
 func (k *keeper) extend(ctx context.Context, l *lease) {
 	ctx, cancel := context.WithTimeout(ctx, k.every)
 	defer cancel()
-	sent := time.Now()
-	if l.job.Extend(ctx) == nil {
-		l.confirmed(sent)
+	if l.job.Extend(ctx) != nil {
+		l.mu.Lock()
+		l.beat = time.Time{}
+		l.mu.Unlock()
 	}
 }
