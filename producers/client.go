@@ -55,6 +55,9 @@ func (c *Client) Close(ctx context.Context) error { panic("unfinished") }
 // Tenant is who submits.
 func (c *Client) Tenant() schemas.TenantID { panic("unfinished") }
 
+// JobID derives the job id of a key: see [enclave.Tenant.JobID].
+func (c *Client) JobID(key string) schemas.JobID { panic("unfinished") }
+
 // Environment says whether the hardware that the client trusts is real.
 func (c *Client) Environment() schemas.Environment { panic("unfinished") }
 
