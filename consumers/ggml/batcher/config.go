@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
@@ -151,8 +152,8 @@ func (c *Config) check(r *Request) error {
 		return &schemas.Error{Kind: schemas.KindTooLarge, Field: "stop", Message: "too many stop strings"}
 	}
 	for _, s := range r.Stop {
-		if s == "" || len(s) > MaxStopBytes {
-			return schemas.FieldError("stop", "a stop string must have 1 to 256 bytes")
+		if s == "" || len(s) > MaxStopBytes || !utf8.ValidString(s) {
+			return schemas.FieldError("stop", "a stop string must have 1 to 256 bytes of UTF-8")
 		}
 	}
 	for _, t := range r.Prompt {
