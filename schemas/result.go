@@ -27,6 +27,9 @@ type Result struct {
 	FinishReason string
 	// Usage is what the receipt charges for.
 	Usage Usage
+	// Charge is what the worker computed the job to cost from the catalogue and multiplier of its grant; zero on failure.
+	// It informs the caller: settlement prices the receipt itself.
+	Charge Charge
 	// Kind, Field and Message say why there is no answer; KindUnknown and empty on success.
 	Kind    Kind
 	Field   string
