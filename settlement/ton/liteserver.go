@@ -35,12 +35,12 @@ func (c *Chain) ask(ctx context.Context, question func(context.Context) error) e
 	var errs []error
 	at := c.lite.StickyContext(ctx)
 	for range maxServers {
+		if ctx.Err() != nil {
+			return unavailable("%w", context.Cause(ctx))
+		}
 		err := guard(at, question)
 		if err == nil || errors.Is(err, ErrCursor) {
 			return err
-		}
-		if ctx.Err() != nil {
-			return unavailable("%w", context.Cause(ctx))
 		}
 		c.log.Warn("liteserver gave no proven answer", "error", err)
 		errs = append(errs, err)

@@ -3,6 +3,8 @@ package ton
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
+	"time"
 
 	"github.com/xssnick/tonutils-go/tlb"
 	tonapi "github.com/xssnick/tonutils-go/ton"
@@ -16,18 +18,27 @@ import (
 // of what it sent; use a Treasury for money that must be paid exactly once.
 type Wallet struct {
 	*Account
-	key ed25519.PrivateKey
+	key  ed25519.PrivateKey
+	init *tlb.StateInit
 }
 
-// maxWalletTransfers is what one message of a wallet v4 can carry.
-const maxWalletTransfers = 4
+// Limits of messages of a wallet v4.
+const (
+	maxWalletTransfers = 4
+	walletMessageLife  = 3 * time.Minute
+)
 
 // Wallet is the wallet v4r2 of the given key. It need not exist on chain yet.
 func (c *Chain) Wallet(key ed25519.PrivateKey) (*Wallet, error) {
 	if len(key) != ed25519.PrivateKeySize {
 		return nil, schemas.FieldError("key", "is not an Ed25519 private key")
 	}
-	addr, err := wallet.AddressFromPubKey(key.Public().(ed25519.PublicKey), wallet.V4R2, wallet.DefaultSubwallet)
+	public := key.Public().(ed25519.PublicKey)
+	init, err := wallet.GetStateInit(public, wallet.V4R2, wallet.DefaultSubwallet)
+	if err != nil {
+		return nil, schemas.Errorf(schemas.KindInternal, "ton: wallet: %w", err)
+	}
+	addr, err := wallet.AddressFromPubKey(public, wallet.V4R2, wallet.DefaultSubwallet)
 	if err != nil {
 		return nil, schemas.Errorf(schemas.KindInternal, "ton: wallet: %w", err)
 	}
@@ -35,33 +46,40 @@ func (c *Chain) Wallet(key ed25519.PrivateKey) (*Wallet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Wallet{Account: account, key: key}, nil
+	return &Wallet{Account: account, key: key, init: init}, nil
 }
 
 // Send signs up to four transfers with the wallet's current sequence number and hands them to a liteserver, deploying the
-// wallet if need be. It does not wait: a second Send before the first is in a block replaces it.
+// wallet if need be. It does not wait: until they are in a block another Send has the same number, and only one of the
+// two will count.
 func (w *Wallet) Send(ctx context.Context, transfers ...Transfer) error {
 	if n := len(transfers); n == 0 || n > maxWalletTransfers {
 		return schemas.FieldError("transfers", "must be 1 to 4")
 	}
-	messages := make([]*wallet.Message, 0, len(transfers))
+	body := cell.BeginCell()
 	for _, t := range transfers {
-		m, err := t.walletMessage()
+		if err := t.check("transfer", "", nil); err != nil {
+			return err
+		}
+		m, err := t.message()
 		if err != nil {
 			return err
 		}
-		messages = append(messages, m)
+		body.MustStoreUInt(payFeesSeparately|ignoreErrors, 8).MustStoreRef(m)
 	}
-	// A fresh client: the library keeps the newest block for a second, and a stale sequence number would be refused.
-	api := tonapi.NewAPIClient(w.chain.lite, tonapi.ProofCheckPolicySecure)
-	api.SetTrustedBlock(w.chain.Trusted())
-	lib, err := wallet.FromPrivateKey(api, w.key, wallet.V4R2)
+	seqno, now, err := w.seqno(ctx)
 	if err != nil {
-		return schemas.Errorf(schemas.KindInternal, "ton: wallet: %w", err)
+		return err
 	}
-	ext, err := lib.BuildExternalMessageForMany(ctx, messages)
-	if err != nil {
-		return unavailable("wallet: %w", err)
+	const plainTransfer = 0
+	payload := cell.BeginCell().MustStoreUInt(wallet.DefaultSubwallet, 32).MustStoreUInt(uint64(now.Add(walletMessageLife).Unix()), 32).
+		MustStoreUInt(seqno, 32).MustStoreUInt(plainTransfer, 8).MustStoreBuilder(body).EndCell()
+	ext := &tlb.ExternalMessage{
+		DstAddr: w.addr,
+		Body:    cell.BeginCell().MustStoreSlice(ed25519.Sign(w.key, payload.Hash()), 512).MustStoreBuilder(payload.ToBuilder()).EndCell(),
+	}
+	if seqno == 0 {
+		ext.StateInit = w.init
 	}
 	c, err := tlb.ToCell(ext)
 	if err != nil {
@@ -70,21 +88,29 @@ func (w *Wallet) Send(ctx context.Context, transfers ...Transfer) error {
 	return w.chain.Send(ctx, c.ToBOC())
 }
 
-// walletMessage is a transfer as the library's wallets take it.
-func (t Transfer) walletMessage() (*wallet.Message, error) {
-	if err := t.check("transfer", "", nil); err != nil {
-		return nil, err
-	}
-	c, err := t.message()
-	if err != nil {
-		return nil, err
-	}
-	m := new(tlb.InternalMessage)
-	if err = tlb.Parse(m, c); err != nil {
-		return nil, schemas.Errorf(schemas.KindInternal, "ton: wallet: %w", err)
-	}
-	if m.Body == nil {
-		m.Body = cell.BeginCell().EndCell()
-	}
-	return &wallet.Message{Mode: payFeesSeparately | ignoreErrors, InternalMessage: m}, nil
+// seqno asks the wallet for its next sequence number, 0 if it is not deployed. The answer is the liteserver's word: a
+// wrong one makes the wallet refuse the message.
+func (w *Wallet) seqno(ctx context.Context) (seqno uint64, now time.Time, err error) {
+	err = w.chain.ask(ctx, func(ctx context.Context) error {
+		b, err := w.chain.head(ctx)
+		if err != nil {
+			return err
+		}
+		now, seqno = b.Time, 0
+		r, err := w.chain.api.RunGetMethod(ctx, b.id, w.addr, "seqno")
+		var exit tonapi.ContractExecError
+		if errors.As(err, &exit) && exit.Code == tonapi.ErrCodeContractNotInitialized {
+			return nil
+		}
+		if err != nil {
+			return classify(err)
+		}
+		n, err := r.Int(0)
+		if err != nil {
+			return classify(err)
+		}
+		seqno = n.Uint64()
+		return nil
+	})
+	return seqno, now, err
 }

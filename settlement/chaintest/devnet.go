@@ -1,0 +1,171 @@
+package chaintest
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/xssnick/tonutils-go/address"
+	"github.com/xssnick/tonutils-go/tlb"
+
+	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/settlement/ton"
+	"github.com/cocoon-network/cocoon/settlement/tonnet"
+)
+
+// Clock is a chain clock that a test owns.
+type Clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+// NewClock starts a clock at a time.
+func NewClock(t time.Time) *Clock { return &Clock{t: t} }
+
+// Now is the clock's time.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+// Advance moves the clock, also backwards.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+// Start is the chain time at which devnets of tests begin.
+var Start = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Options say what devnet a test wants.
+type Options struct {
+	// ADNL makes clients connect over TCP; otherwise they are in the same process.
+	ADNL bool
+	// SameBlock delivers messages between accounts in the block that sent them; otherwise in the next.
+	SameBlock bool
+	// Servers is the number of liteservers; 0 means 1. Clients in process use the first only.
+	Servers int
+	// QueryTimeout is that of the clients; 0 means their default.
+	QueryTimeout time.Duration
+	// Dir keeps the network on disk; empty means memory.
+	Dir string
+}
+
+// Devnet is a network with what tests need of it.
+type Devnet struct {
+	Net     *tonnet.Net
+	Servers []*tonnet.Server
+	Clock   *Clock
+	options Options
+}
+
+var _ Backend = (*Devnet)(nil)
+
+// New opens a devnet that is closed when the test ends. Its keys, and so its blocks, depend on the test's name only.
+func New(t testing.TB, opt Options) *Devnet {
+	t.Helper()
+	d := &Devnet{Clock: NewClock(Start), options: opt}
+	var err error
+	d.Net, err = tonnet.Open(tonnet.Config{Dir: opt.Dir, Now: d.Clock.Now, Seed: []byte(t.Name()), SameBlock: opt.SameBlock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { check(t, d.Net.Close()) })
+	for range max(1, opt.Servers) {
+		s := d.Net.NewServer()
+		if opt.ADNL {
+			check(t, s.Listen("127.0.0.1:0"))
+			t.Cleanup(func() { check(t, s.Close()) })
+		}
+		d.Servers = append(d.Servers, s)
+	}
+	return d
+}
+
+// check fails the test on an error.
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Config is how clients join.
+func (d *Devnet) Config() ton.Config {
+	cfg := ton.Config{GlobalConfig: d.Net.GlobalConfig(d.Servers...), QueryTimeout: d.options.QueryTimeout}
+	if !d.options.ADNL {
+		cfg.Client = d.Servers[0]
+	}
+	return cfg
+}
+
+// Connect makes a fresh client that is closed when the test ends.
+func (d *Devnet) Connect(t testing.TB) *ton.Chain {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := ton.Connect(ctx, d.Config())
+	check(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// Fund gives money to an address, in the next block.
+func (d *Devnet) Fund(t testing.TB, to schemas.Owner, amount schemas.NanoTON) {
+	t.Helper()
+	check(t, d.Net.Faucet(parse(t, to), tlb.FromNanoTONU(uint64(amount))))
+}
+
+// Step lets time pass and makes one block.
+func (d *Devnet) Step(t testing.TB, by time.Duration) {
+	t.Helper()
+	d.Clock.Advance(by)
+	_, err := d.Net.Produce()
+	check(t, err)
+}
+
+// Settle makes blocks, a second apart, until nothing is under way.
+func (d *Devnet) Settle(t testing.TB) {
+	t.Helper()
+	d.Step(t, time.Second)
+	const blocks = 8 // external, to self, to receiver, bounce, and as many again
+	check(t, d.Net.ProduceAll(blocks))
+}
+
+// Balance is what an address has, from the network itself.
+func (d *Devnet) Balance(t testing.TB, of schemas.Owner) schemas.NanoTON {
+	t.Helper()
+	c, err := d.Net.Balance(parse(t, of))
+	check(t, err)
+	return schemas.NanoTON(c.Nano().Int64())
+}
+
+// Received is the sum of what arrived at an address from one sender, from the network itself. Money that came back does
+// not count. It is what an audit of payouts compares with.
+func (d *Devnet) Received(t testing.TB, at, from schemas.Owner) (sum schemas.NanoTON) {
+	t.Helper()
+	txs, err := d.Net.History(parse(t, at))
+	check(t, err)
+	for _, tx := range txs {
+		if tx.IO.In == nil || tx.IO.In.MsgType != tlb.MsgTypeInternal {
+			continue
+		}
+		m := tx.IO.In.AsInternal()
+		if m.Bounced || m.SrcAddr.StringRaw() != string(from) {
+			continue
+		}
+		sum += schemas.NanoTON(m.Amount.Nano().Int64())
+	}
+	return sum
+}
+
+// parse reads an owner's address.
+func parse(t testing.TB, o schemas.Owner) *address.Address {
+	t.Helper()
+	a, err := address.ParseRawAddr(string(o))
+	check(t, err)
+	return a
+}
