@@ -24,8 +24,9 @@ func ParseAddress(s string) (Address, error) {
 		owner, err := schemas.ParseOwner(strings.ToLower(s))
 		return Address{Owner: owner}, err
 	}
-	a, err := address.ParseAddr(strings.NewReplacer("+", "-", "/", "_").Replace(s))
-	if err != nil {
+	s = strings.NewReplacer("+", "-", "/", "_").Replace(s)
+	a, err := address.ParseAddr(s)
+	if err != nil || a.String() != s { // the decoder skips line breaks, and reads flags that mean nothing
 		return Address{}, schemas.FieldError("address", "must be a TON address, raw or user-friendly; its checksum does not hold")
 	}
 	owner, err := schemas.ParseOwner(a.StringRaw())

@@ -42,7 +42,8 @@ type Chain struct {
 	pool *liteclient.ConnectionPool // nil with Config.Client
 
 	// mu guards newest, and with it that answers never go back.
-	mu     sync.Mutex
+	mu sync.Mutex
+	// newest is the newest proven block; at the start that is the trusted one, with a time of zero.
 	newest block
 }
 
@@ -66,7 +67,7 @@ func Connect(ctx context.Context, cfg Config) (*Chain, error) {
 	if len(trusted.RootHash) != len(Hash{}) || len(trusted.FileHash) != len(Hash{}) || trusted.Workchain != masterchain {
 		return nil, schemas.FieldError("global_config.validator.init_block", "is missing: nothing could be trusted")
 	}
-	c := &Chain{log: cfg.Logger}
+	c := &Chain{log: cfg.Logger, newest: block{id: trusted.Copy()}}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -85,7 +86,6 @@ func Connect(ctx context.Context, cfg Config) (*Chain, error) {
 	}
 	c.lite = liteserver{LiteClient: client, timeout: timeout}
 	c.api = tonapi.NewAPIClient(c.lite, tonapi.ProofCheckPolicySecure)
-	c.api.SetTrustedBlock(trusted)
 	if _, err := c.Now(ctx); err != nil {
 		c.Close()
 		return nil, err

@@ -63,21 +63,43 @@ func guard(ctx context.Context, question func(context.Context) error) (err error
 	return question(ctx)
 }
 
-// head proves the newest block of a liteserver. A server that is behind an earlier answer is refused.
+// head proves the newest block of a liteserver, from the newest block that was proven before. A server that is behind is
+// refused.
 func (c *Chain) head(ctx context.Context) (block, error) {
-	id, err := c.api.GetMasterchainInfo(ctx)
-	if err != nil {
-		return block{}, classify(err)
+	var resp tl.Serializable
+	if err := c.lite.QueryLiteserver(ctx, tonapi.GetMasterchainInf{}, &resp); err != nil {
+		return block{}, err
+	}
+	info, ok := resp.(tonapi.MasterchainInfo)
+	if !ok {
+		return block{}, unexpected(resp)
 	}
 	c.mu.Lock()
 	newest := c.newest
 	c.mu.Unlock()
-	switch {
-	case newest.id != nil && id.Equals(newest.id):
+	switch id := info.Last; {
+	case id.SeqNo < newest.id.SeqNo:
+		return block{}, fmt.Errorf("%w: its newest block is %d, %d is known", ErrStale, id.SeqNo, newest.id.SeqNo)
+	case id.Equals(newest.id) && !newest.Time.IsZero():
 		return newest, nil
-	case newest.id != nil && id.SeqNo <= newest.Seqno:
-		return block{}, fmt.Errorf("%w: its newest block is %d, %d is known", ErrStale, id.SeqNo, newest.Seqno)
 	}
+	if err := c.api.VerifyProofChain(ctx, newest.id, info.Last); err != nil {
+		return block{}, classify(err)
+	}
+	b, err := c.readHeader(ctx, info.Last)
+	if err != nil {
+		return block{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b.Seqno >= c.newest.id.SeqNo {
+		c.newest = b
+	}
+	return b, nil
+}
+
+// readHeader reads the time of a block whose id is proven.
+func (c *Chain) readHeader(ctx context.Context, id *tonapi.BlockIDExt) (block, error) {
 	h, err := c.api.GetBlockHeader(ctx, id)
 	if err != nil {
 		return block{}, classify(err)
@@ -85,13 +107,7 @@ func (c *Chain) head(ctx context.Context) (block, error) {
 	if h.SeqNo != id.SeqNo || h.NotMaster || h.GenUtime == 0 {
 		return block{}, fmt.Errorf("%w: header is not that of masterchain block %d", ErrUnproven, id.SeqNo)
 	}
-	b := block{BlockTime: BlockTime{Seqno: id.SeqNo, Time: time.Unix(int64(h.GenUtime), 0).UTC()}, id: id}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if b.Seqno > c.newest.Seqno {
-		c.newest = b
-	}
-	return b, nil
+	return block{BlockTime: BlockTime{Seqno: id.SeqNo, Time: time.Unix(int64(h.GenUtime), 0).UTC()}, id: id}, nil
 }
 
 // classify tells what a server said about itself from what it said about the chain: an answer that is neither an error
