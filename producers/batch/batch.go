@@ -135,7 +135,9 @@ func Create(ctx context.Context, dir string, o Options) (*Batch, *Report, error)
 func Open(dir string) (*Batch, error) { panic("unfinished") }
 
 // Run submits what was not submitted, waits for what is open and returns at the end of the batch.
-func (b *Batch) Run(ctx context.Context, c Client, r RunOptions) (Summary, error) { panic("unfinished") }
+func (b *Batch) Run(ctx context.Context, c Client, r RunOptions) (Summary, error) {
+	panic("unfinished")
+}
 
 // Summary is what came of it so far.
 func (b *Batch) Summary() Summary { panic("unfinished") }

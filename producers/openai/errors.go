@@ -68,7 +68,7 @@ func RefusalOf(err error) Refusal {
 	var e *schemas.Error
 	switch {
 	case errors.As(err, &e):
-		r.Error.Message = message(e)
+		r.Error.Message = sentence(e)
 		if e.Field != "" {
 			r.Error.Param = &e.Field
 		}
@@ -82,8 +82,8 @@ func RefusalOf(err error) Refusal {
 	return r
 }
 
-// message is one sentence for a person.
-func message(e *schemas.Error) string {
+// sentence is one line for a person.
+func sentence(e *schemas.Error) string {
 	switch {
 	case e.Field != "" && e.Message != "":
 		return e.Field + ": " + e.Message
