@@ -140,7 +140,7 @@ func (r *reader) failed(err error) error {
 	case errors.As(err, &e):
 		return err
 	case r.raw.packed():
-		return fatal(issue(CodeCompression, r.line+1, "", "is not readable as "+r.raw.src.name+": "+err.Error()))
+		return fatal(issue(CodeCompression, max(r.line, 1), "", "is not readable as "+r.raw.src.name+": "+err.Error()))
 	}
 	return fmt.Errorf("read input: %w", err)
 }
