@@ -197,23 +197,29 @@ func (j *OpenJob) current() (schemas.Grant, string) {
 // Renew prolongs the leases of running jobs, up to schemas.MaxRenewBatch. The answers are in the order of jobs: nil, or
 // why the lease is lost; then the job must be dropped silently, because another worker may be running it.
 func (s *Session) Renew(ctx context.Context, call Call, jobs []*OpenJob) ([]error, error) {
-	return s.renew(ctx, call, jobs, false)
+	return s.renew(ctx, call, jobs, schemas.LeaseKept)
 }
 
 // Return gives the leases of jobs back that this worker will not finish, so that another can have them at once.
 func (s *Session) Return(ctx context.Context, call Call, jobs []*OpenJob) ([]error, error) {
-	return s.renew(ctx, call, jobs, true)
+	return s.renew(ctx, call, jobs, schemas.LeaseReturned)
+}
+
+// Done tells the broker that the outcomes of jobs are published, which frees their leases. It is a courtesy: a lease that
+// nobody ends lapses.
+func (s *Session) Done(ctx context.Context, call Call, jobs []*OpenJob) ([]error, error) {
+	return s.renew(ctx, call, jobs, schemas.LeaseDone)
 }
 
 // renew makes a renew call.
-func (s *Session) renew(ctx context.Context, call Call, jobs []*OpenJob, drop bool) ([]error, error) {
+func (s *Session) renew(ctx context.Context, call Call, jobs []*OpenJob, end schemas.LeaseEnd) ([]error, error) {
 	if len(jobs) == 0 {
 		return nil, nil
 	}
 	request := schemas.RenewCall{Sent: time.Now().Unix()}
 	for _, j := range jobs {
 		_, token := j.current()
-		request.Jobs = append(request.Jobs, schemas.RenewJob{Grant: token, Drop: drop})
+		request.Jobs = append(request.Jobs, schemas.RenewJob{Grant: token, End: end})
 	}
 	var reply schemas.GrantReply
 	st, err := s.sealedCall(ctx, call, VerbRenew, &request, &reply)
@@ -225,14 +231,14 @@ func (s *Session) renew(ctx context.Context, call Call, jobs []*OpenJob, drop bo
 	}
 	errs := make([]error, len(jobs))
 	for i, j := range jobs {
-		errs[i] = j.renewed(st, &reply.Jobs[i], drop)
+		errs[i] = j.renewed(st, &reply.Jobs[i], end)
 	}
 	return errs, nil
 }
 
 // renewed takes the answer to a renewal.
-func (j *OpenJob) renewed(st *standing, answer *schemas.GrantAnswer, drop bool) error {
-	if err := answer.Refusal.Err(); err != nil || drop {
+func (j *OpenJob) renewed(st *standing, answer *schemas.GrantAnswer, end schemas.LeaseEnd) error {
+	if err := answer.Refusal.Err(); err != nil || end != schemas.LeaseKept {
 		return err
 	}
 	grant, err := j.session.checkGrant(st, answer.Grant, &Candidate{Attributes: j.Attributes}, j.envelope)

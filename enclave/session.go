@@ -303,10 +303,12 @@ func (st *standing) do(ctx context.Context, call Call, verb Verb, content []byte
 	return schemas.ParseCall(plain, answer)
 }
 
-// WeightKey asks for the key of a model's sealed weights.
-func (s *Session) WeightKey(ctx context.Context, call Call, model schemas.ModelID) ([32]byte, error) {
+// WeightKey asks for the key of a model's sealed weights; enc and wrapped stand in the sealed package. The worker must be
+// admitted for the model.
+func (s *Session) WeightKey(ctx context.Context, call Call, model schemas.ModelID, enc, wrapped []byte) ([32]byte, error) {
 	var reply schemas.ReleaseReply
-	_, err := s.sealedCall(ctx, call, VerbRelease, &schemas.ReleaseCall{Sent: time.Now().Unix(), Model: model}, &reply)
+	request := schemas.ReleaseCall{Sent: time.Now().Unix(), Model: model, Enc: enc, Wrapped: wrapped}
+	_, err := s.sealedCall(ctx, call, VerbRelease, &request, &reply)
 	return reply.Key, err
 }
 

@@ -203,15 +203,29 @@ type RenewCall struct {
 type RenewJob struct {
 	_     struct{} `cbor:",toarray"`
 	Grant string
-	// Drop gives the lease back at once: the worker will not run the job.
-	Drop bool
+	End   LeaseEnd
 }
 
-// ReleaseCall asks for the key of a model's sealed weights.
+// LeaseEnd says what becomes of a lease.
+type LeaseEnd uint8
+
+// The ends.
+const (
+	// LeaseKept: the job still runs; the lease is prolonged.
+	LeaseKept LeaseEnd = 0
+	// LeaseReturned: the worker will not finish the job and nothing is owed; another worker may have it at once.
+	LeaseReturned LeaseEnd = 1
+	// LeaseDone: the outcome is published.
+	LeaseDone LeaseEnd = 2
+)
+
+// ReleaseCall asks for the key of a model's sealed weights. Enc and Wrapped come from the sealed package.
 type ReleaseCall struct {
-	_     struct{} `cbor:",toarray"`
-	Sent  int64
-	Model ModelID
+	_       struct{} `cbor:",toarray"`
+	Sent    int64
+	Model   ModelID
+	Enc     []byte
+	Wrapped []byte
 }
 
 // ReleaseReply carries the key of a model's sealed weights.
@@ -270,7 +284,7 @@ func ParseCall(b []byte, v any) error {
 	if err := DecodeCBOR(b, v, MaxCall); err != nil {
 		return err
 	}
-	var version uint8 = EnvelopeVersion
+	var version uint8
 	switch c := v.(type) {
 	case *ChallengeRequest:
 		version = c.Version
@@ -309,10 +323,23 @@ func ParseCall(b []byte, v any) error {
 		}
 	case *GrantCall:
 		return c.check()
+	case *ReleaseCall:
+		if len(c.Enc) != EncSize || len(c.Wrapped) > MaxWrapped {
+			return invalid("enc", "must be 1,120 bytes and wrapped at most 512")
+		}
+		return nil
+	case *ReleaseReply, *GrantReply:
+		return nil
 	case *RenewCall:
+		for i := range c.Jobs {
+			if c.Jobs[i].End > LeaseDone {
+				return invalid("jobs["+strconv.Itoa(i)+"].end", "must be 0, 1 or 2")
+			}
+		}
 		if len(c.Jobs) < 1 || len(c.Jobs) > MaxRenewBatch {
 			return invalid("jobs", "must be 1 to 256")
 		}
+		return nil
 	}
 	if version != EnvelopeVersion {
 		return &Error{Kind: KindUnsupported, Field: "version", Message: "is not 1"}

@@ -91,9 +91,44 @@ func ParseKeyBundle(b []byte) (KeyBundle, error) {
 	return k, k.Check()
 }
 
+// TypWeightsKey is the typ header of the brokers' weights key.
+const TypWeightsKey = "cocoon-weights-key+jws"
+
+// WeightsKey is the public key that model owners seal the keys of their weights to. Unlike a model's key it has no epoch:
+// sealed weights lie for long. It is the payload of a JWS signed by the key that the broker's evidence attests.
+type WeightsKey struct {
+	// V is the version of the form, 1.
+	V int `json:"v"`
+	// Key is the id of PublicKey, Suite must be Suite.
+	Key       KeyID  `json:"kid"`
+	Suite     string `json:"suite"`
+	PublicKey []byte `json:"public_key"`
+	// Environment keeps simulated networks apart.
+	Environment Environment `json:"environment"`
+	// Broker is the Ed25519 public key that signs.
+	Broker []byte `json:"broker"`
+}
+
+// ParseWeightsKey reads the payload strictly.
+func ParseWeightsKey(b []byte) (WeightsKey, error) {
+	var k WeightsKey
+	if err := decodeCanonical(b, &k, MaxKeyBundle); err != nil {
+		return WeightsKey{}, err
+	}
+	switch {
+	case k.V != 1 || k.Suite != Suite:
+		return WeightsKey{}, &Error{Kind: KindUnsupported, Field: "suite", Message: "must be " + Suite + " and v 1"}
+	case len(k.PublicKey) != PublicKeySize || k.Key != KeyIDOf(k.PublicKey):
+		return WeightsKey{}, invalid("kid", "is not the id of a public key of 1,216 bytes")
+	case len(k.Broker) != ed25519.PublicKeySize:
+		return WeightsKey{}, invalid("broker", "must be an Ed25519 public key of 32 bytes")
+	}
+	return k, k.Environment.check()
+}
+
 // PublishedKey is a bundle with the evidence that attests its signer: one value of the KEYS bucket.
 type PublishedKey struct {
-	// Bundle is the compact JWS of a KeyBundle.
+	// Bundle is the compact JWS of a KeyBundle or a WeightsKey.
 	Bundle string `json:"bundle"`
 	// Evidence is the broker's evidence in its wire form, in standard base64.
 	Evidence string `json:"evidence"`
