@@ -85,7 +85,7 @@ var acceptable = map[TCBStatus]bool{
 type Bits64 uint64
 
 // MarshalText spells the mask.
-func (b Bits64) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%#018x", uint64(b)), nil }
+func (b Bits64) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "0x%016x", uint64(b)), nil }
 
 // UnmarshalText refuses everything but the canonical spelling.
 func (b *Bits64) UnmarshalText(text []byte) error {
