@@ -330,7 +330,7 @@ func blockTransactions(blk *cell.Cell) ([]transaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	items, err := accounts.Accounts.Range(false, false)
+	items, err := accounts.Accounts.RangeExtra(false, false)
 	if err != nil {
 		return nil, err
 	}
@@ -340,7 +340,7 @@ func blockTransactions(blk *cell.Cell) ([]transaction, error) {
 		if err = tlb.LoadFromCell(&ab, item.Value); err != nil {
 			return nil, err
 		}
-		txs, err := ab.Transactions.Range(false, false)
+		txs, err := ab.Transactions.RangeExtra(false, false)
 		if err != nil {
 			return nil, err
 		}

@@ -75,6 +75,15 @@ func setup(t testing.TB, change ...func(*Config)) *bundle {
 	return &bundle{Net: n, t: t, clock: ck, srv: n.NewServer()}
 }
 
+// today stops the chain's clock at the machine's time, which ordinary wallets date their messages by.
+func today(c *Config) {
+	now := time.Now()
+	c.Now = func() time.Time { return now }
+}
+
+// quick makes blocks 10 ms after they are needed, on the machine's clock.
+func quick(c *Config) { c.Now, c.BlockTime = time.Now, 10*time.Millisecond }
+
 // twoPhase delivers messages in the next block.
 func twoPhase(c *Config) { c.SameBlock = false }
 
