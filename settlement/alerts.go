@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -31,6 +32,9 @@ const (
 	AlertRestored AlertKind = "restored_ledger"
 )
 
+// stops reports whether payouts stop until a person has looked.
+func (k AlertKind) stops() bool { return k == AlertUnknownPayment || k == AlertUnexplained }
+
 // Alert is something that a person should know.
 type Alert struct {
 	Kind AlertKind `json:"kind"`
@@ -42,3 +46,32 @@ type Alert struct {
 
 // String is one line.
 func (a Alert) String() string { return fmt.Sprintf("%s: %s: %s", a.Kind, a.Subject, a.Detail) }
+
+// alert keeps an alert in the ledger, once for each kind and subject, and stops payouts if its kind does. fresh says
+// that it was not there before.
+func (t *tx) alert(w walletRow, kind AlertKind, subject, detail string) (a Alert, fresh bool, err error) {
+	a = Alert{Kind: kind, Subject: subject, Detail: detail, At: time.Unix(t.now, 0).UTC()}
+	n, err := t.exec(`INSERT INTO alerts (id, kind, subject, detail, at) VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM alerts), ?, ?, ?, ?)
+		ON CONFLICT (kind, subject) DO NOTHING`, string(kind), subject, detail, t.now)
+	if err != nil || !kind.stops() {
+		return a, n > 0, err
+	}
+	_, err = t.exec("UPDATE wallets SET stopped = ? WHERE id = ? AND stopped = ''", string(kind), w.id)
+	return a, n > 0, err
+}
+
+// Alerts lists the newest alerts first, at most limit.
+func (l *Ledger) Alerts(ctx context.Context, limit int) ([]Alert, error) {
+	var all []Alert
+	err := l.read(ctx, func(t *tx) error {
+		return t.each(func(scan func(...any) error) error {
+			var a Alert
+			var at int64
+			err := scan(&a.Kind, &a.Subject, &a.Detail, &at)
+			a.At = time.Unix(at, 0).UTC()
+			all = append(all, a)
+			return err
+		}, "SELECT kind, subject, detail, at FROM alerts ORDER BY id DESC LIMIT ?", limit)
+	})
+	return all, err
+}

@@ -3,8 +3,14 @@ package settlement
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
@@ -20,7 +26,8 @@ type Message struct {
 // Feed reads the network's outcomes in the order of their stream.
 type Feed interface {
 	// Read returns up to limit outcomes after the given position, in order and without gaps, and waits until there is
-	// at least one or ctx ends. Calling it with after = n says that everything up to n is durable here.
+	// at least one or ctx ends. Reading acknowledges nothing: the position lives in the ledger, and a ledger restored
+	// from an old copy asks for older positions again.
 	Read(ctx context.Context, after uint64, limit int) ([]Message, error)
 }
 
@@ -44,10 +51,6 @@ type IntakeConfig struct {
 	BrokerKeys BrokerKeys
 	// Environment is the only one whose grants are booked. Required.
 	Environment schemas.Environment
-	// VerifyGrant and VerifyReceipt check a compact JWS under a key: signature, typ and strict form. Required;
-	// enclave.VerifyGrant and enclave.VerifyReceipt are these.
-	VerifyGrant   func(jws string, broker ed25519.PublicKey) (schemas.Grant, error)
-	VerifyReceipt func(jws string, worker ed25519.PublicKey) (schemas.Receipt, error)
 	// Group is the largest number of outcomes in one commit; 0 means 1,000.
 	Group int
 	// Verifiers is the number of goroutines that verify; 0 means GOMAXPROCS.
@@ -59,11 +62,220 @@ type IntakeConfig struct {
 	Logger *slog.Logger
 }
 
+// Defaults of IntakeConfig.
+const (
+	defaultGroup = 1000
+	maxGroup     = 10_000
+	defaultSkew  = 5 * time.Minute
+	defaultRetry = time.Second
+)
+
+// withDefaults fills in and checks.
+func (c IntakeConfig) withDefaults() (IntakeConfig, error) {
+	if c.Ledger == nil || c.Feed == nil {
+		return c, schemas.FieldError("intake", "needs Ledger and Feed")
+	}
+	if c.Environment != schemas.Production && c.Environment != schemas.Simulated {
+		return c, schemas.FieldError("environment", "must be production or simulated")
+	}
+	if c.Catalogues == nil {
+		c.Catalogues = c.Ledger
+	}
+	if c.BrokerKeys == nil {
+		c.BrokerKeys = c.Ledger
+	}
+	c.Group = min(positive(c.Group, defaultGroup), maxGroup)
+	c.Verifiers = positive(c.Verifiers, runtime.GOMAXPROCS(0))
+	c.Skew = positive(c.Skew, defaultSkew)
+	c.Retry = positive(c.Retry, defaultRetry)
+	c.Logger = logger(c.Logger)
+	return c, nil
+}
+
+// positive returns n, or the default when n is not above 0.
+func positive[T int | time.Duration | schemas.NanoTON](n, otherwise T) T {
+	if n > 0 {
+		return n
+	}
+	return otherwise
+}
+
+// logger returns l, or one that discards.
+func logger(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
+}
+
+// judge makes the part that decides.
+func (c *IntakeConfig) judge() *judge {
+	return &judge{
+		catalogues: c.Catalogues, keys: c.BrokerKeys, environment: c.Environment, skew: c.Skew, now: c.Ledger.now,
+	}
+}
+
 // Intake books outcomes.
-type Intake struct{}
+type Intake struct {
+	cfg   IntakeConfig
+	judge *judge
+	stats struct{ booked, free, rejected, position atomic.Uint64 }
+}
+
+// IntakeStats counts what this Intake has done since it was made.
+type IntakeStats struct {
+	// Booked receipts, Free outcomes (failures, which cost nothing) and Rejected claims.
+	Booked, Free, Rejected uint64
+	// Position is the last outcome that is durable in the ledger.
+	Position uint64
+}
 
 // NewIntake checks the configuration.
-func NewIntake(cfg IntakeConfig) (*Intake, error) { panic("skeleton") }
+func NewIntake(cfg IntakeConfig) (*Intake, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Intake{cfg: cfg, judge: cfg.judge()}, nil
+}
 
-// Run books until ctx ends. It returns early only on KindCorrupt.
-func (in *Intake) Run(ctx context.Context) error { panic("skeleton") }
+// Stats returns the counters.
+func (in *Intake) Stats() IntakeStats {
+	return IntakeStats{in.stats.booked.Load(), in.stats.free.Load(), in.stats.rejected.Load(), in.stats.position.Load()}
+}
+
+// Run books until ctx ends. It returns early only on KindCorrupt and KindInternal, which trying again cannot mend.
+//
+// One goroutine reads and verifies the next group while the other commits the one before.
+func (in *Intake) Run(ctx context.Context) error {
+	for {
+		err := in.session(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if kind := schemas.KindOf(err); kind == schemas.KindCorrupt || kind == schemas.KindInternal {
+			return err
+		}
+		in.cfg.Logger.Warn("intake interrupted", slog.Any("error", err))
+		if !pause(ctx, in.cfg.Retry) {
+			return nil
+		}
+	}
+}
+
+// session books from the ledger's position on until something fails.
+func (in *Intake) session(ctx context.Context) error {
+	after, err := in.cfg.Ledger.Position(ctx)
+	if err != nil {
+		return err
+	}
+	in.stats.position.Store(after)
+	g, ctx := errgroup.WithContext(ctx)
+	groups := make(chan []verdict, 1)
+	g.Go(func() error {
+		defer close(groups)
+		for {
+			group, err := in.next(ctx, after)
+			if err != nil {
+				return err
+			}
+			after = group[len(group)-1].seq
+			select {
+			case groups <- group:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	g.Go(func() error {
+		for group := range groups {
+			if err := in.commit(ctx, group); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// Step books at most one group and returns how many outcomes that were; it waits for at least one.
+func (in *Intake) Step(ctx context.Context) (int, error) {
+	after, err := in.cfg.Ledger.Position(ctx)
+	if err != nil {
+		return 0, err
+	}
+	group, err := in.next(ctx, after)
+	if err != nil {
+		return 0, err
+	}
+	return len(group), in.commit(ctx, group)
+}
+
+// next reads one group and judges it.
+func (in *Intake) next(ctx context.Context, after uint64) ([]verdict, error) {
+	messages, err := in.cfg.Feed.Read(ctx, after, in.cfg.Group)
+	if err != nil {
+		return nil, err
+	}
+	if len(messages) == 0 {
+		return nil, schemas.Errorf(schemas.KindUnavailable, "the outcome feed answered nothing")
+	}
+	last := after
+	for _, m := range messages {
+		if m.Seq <= last {
+			return nil, schemas.Errorf(schemas.KindUnavailable, "the outcome feed went from %d to %d", last, m.Seq)
+		}
+		last = m.Seq
+	}
+	return in.judgeAll(ctx, messages)
+}
+
+// judgeAll verifies a group on all cores.
+func (in *Intake) judgeAll(ctx context.Context, messages []Message) ([]verdict, error) {
+	verdicts := make([]verdict, len(messages))
+	errs := make([]error, in.cfg.Verifiers)
+	var wg sync.WaitGroup
+	var at atomic.Int64
+	for w := range in.cfg.Verifiers {
+		wg.Go(func() {
+			for i := int(at.Add(1)) - 1; i < len(messages) && errs[w] == nil; i = int(at.Add(1)) - 1 {
+				verdicts[i], errs[w] = in.judge.judge(ctx, messages[i])
+			}
+		})
+	}
+	wg.Wait()
+	return verdicts, errors.Join(errs...)
+}
+
+// commit books a group; what may pass is tried until it passes.
+func (in *Intake) commit(ctx context.Context, group []verdict) error {
+	for {
+		done, err := in.cfg.Ledger.book(ctx, group)
+		if err == nil {
+			in.stats.booked.Add(done.Booked)
+			in.stats.free.Add(done.Free)
+			in.stats.rejected.Add(done.Rejected)
+			in.stats.position.Store(group[len(group)-1].seq)
+			return nil
+		}
+		if !schemas.Retriable(err) {
+			return err
+		}
+		in.cfg.Logger.Warn("booking is tried again", slog.Any("error", err))
+		if !pause(ctx, in.cfg.Retry) {
+			return ctx.Err()
+		}
+	}
+}
+
+// pause waits; false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
