@@ -60,6 +60,8 @@ const (
 type Payer struct {
 	cfg    PayerConfig
 	follow follower
+	// recalled says that the journal was read: what it holds beyond this ledger does not grow behind our back.
+	recalled bool
 	// raised are the alerts of the round; they are told after the commit that keeps them.
 	raised []Alert
 }
@@ -154,8 +156,11 @@ func (p *Payer) round(ctx context.Context, force bool) error {
 // recall reads back batches that this ledger does not know, before anything new is signed: it was restored from an old
 // copy, and signing now could pay the same money twice.
 func (p *Payer) recall(ctx context.Context) error {
+	if p.recalled || p.cfg.Journal == nil {
+		return nil
+	}
 	w, err := p.cfg.Ledger.openWallet(ctx, p.cfg.Treasury.Address(), roleTreasury)
-	if err != nil || p.cfg.Journal == nil {
+	if err != nil {
 		return err
 	}
 	for {
@@ -177,6 +182,7 @@ func (p *Payer) recall(ctx context.Context) error {
 			}
 		}
 		if len(records) == 0 {
+			p.recalled = true
 			return nil
 		}
 	}

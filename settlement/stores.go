@@ -52,6 +52,19 @@ func (l *Ledger) Catalogue(ctx context.Context, version uint64) (*schemas.Catalo
 	return schemas.ParseCatalogue(body)
 }
 
+// NewestCatalogue is the price book with the highest version; KindNotFound when there is none.
+func (l *Ledger) NewestCatalogue(ctx context.Context) (*schemas.Catalogue, error) {
+	var version uint64
+	err := l.read(ctx, func(t *tx) error {
+		_, err := t.one([]any{&version}, "SELECT COALESCE(MAX(version), 0) FROM catalogues")
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l.Catalogue(ctx, version)
+}
+
 // AddBrokerKey keeps the signing key of a broker whose evidence was verified. Keys are kept for ever: receipts may be
 // booked long after the broker is gone.
 func (l *Ledger) AddBrokerKey(ctx context.Context, key ed25519.PublicKey) error {
