@@ -320,10 +320,16 @@ func EncodeJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// decodeCanonical is DecodeJSON that also refuses any second spelling of the same value.
+// decodeCanonical is DecodeJSON that also refuses any second spelling of the same value. What encodes again to the same
+// bytes has no duplicate keys, no trailing data and no invalid UTF-8 either, so that one comparison checks it all.
 func decodeCanonical(b []byte, v any, limit int) error {
-	if err := DecodeJSON(b, v, limit); err != nil {
-		return err
+	if len(b) > limit {
+		return &Error{Kind: KindTooLarge, Message: "document is longer than " + strconv.Itoa(limit) + " bytes"}
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return jsonError(err)
 	}
 	again, err := EncodeJSON(v)
 	if err != nil {
