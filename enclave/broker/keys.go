@@ -162,11 +162,21 @@ func (b *Broker) fingerprint(ctx context.Context) (fingerprint, error) {
 	return fingerprint{b.group.epochNow(time.Now()), policy.Version, catalogue.Version, evidence}, err
 }
 
-// publish publishes the weights key and the key of every model.
+// publish publishes the key of every model, and the weights key last: who sees it published sees all of them.
 func (b *Broker) publish(ctx context.Context, publisher Publisher) error {
 	catalogue, err := b.cfg.Catalogues.Current()
 	if err != nil {
 		return err
+	}
+	for i := range catalogue.Models {
+		m := &catalogue.Models[i]
+		value, err := b.Key(ctx, m.ID)
+		if err != nil {
+			return err
+		}
+		if err := publisher.PublishKey(ctx, m.Slug, value); err != nil {
+			return err
+		}
 	}
 	value, err := b.WeightsKey(ctx)
 	if err != nil {
@@ -174,15 +184,6 @@ func (b *Broker) publish(ctx context.Context, publisher Publisher) error {
 	}
 	if err := publisher.PublishKey(ctx, WeightsKeyName, value); err != nil {
 		return err
-	}
-	for i := range catalogue.Models {
-		m := &catalogue.Models[i]
-		if value, err = b.Key(ctx, m.ID); err != nil {
-			return err
-		}
-		if err := publisher.PublishKey(ctx, m.Slug, value); err != nil {
-			return err
-		}
 	}
 	b.cfg.Log.Info("keys published", "models", len(catalogue.Models), "catalogue", catalogue.Version)
 	return nil

@@ -1,0 +1,245 @@
+package cli
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cocoon-network/cocoon/enclave"
+	"github.com/cocoon-network/cocoon/enclave/attest"
+	"github.com/cocoon-network/cocoon/enclave/broker"
+	"github.com/cocoon-network/cocoon/enclave/tdx"
+	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/streams"
+)
+
+// subjectGossip is where brokers tell each other about leases.
+const subjectGossip = "broker.gossip"
+
+// Limits of the service around a broker.
+const (
+	// auditBacklog bounds the decisions that wait to be stored; auditBatch those stored with one call.
+	auditBacklog = 8192
+	auditBatch   = 256
+	// joinTimeout bounds the wait for another broker's answer.
+	joinTimeout = 3 * time.Second
+	// grantWorkers bounds the calls of one verb handled at one time.
+	grantWorkers = 16
+)
+
+// BrokerOptions say what ServeBroker runs.
+type BrokerOptions struct {
+	// Bus, Attester, Trust and Collateral are required.
+	Bus        *streams.Bus
+	Attester   attest.Attester
+	Trust      schemas.Trust
+	Collateral *tdx.Collateral
+	// Store and Sealer keep the group's state over restarts; see broker.Config.
+	Store  broker.Store
+	Sealer broker.Sealer
+	// Join asks other brokers on the bus for the group's state when there is none stored; Found allows to found a group
+	// when nobody answers.
+	Join, Found bool
+	// EpochLength, DecryptWindow and LeaseTerm are as in broker.Config.
+	EpochLength, DecryptWindow, LeaseTerm time.Duration
+	// Ready is called once, when the keys are published and calls are answered; nil: nobody is told.
+	Ready func(*broker.Broker)
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// BrokerCall is the transport to the brokers of a network.
+func BrokerCall(bus *streams.Bus) enclave.Call {
+	return func(ctx context.Context, verb enclave.Verb, request []byte) ([]byte, error) {
+		return bus.Call(ctx, brokerSubject(verb), request)
+	}
+}
+
+// brokerSubject is the subject of a verb.
+func brokerSubject(verb enclave.Verb) string { return "broker." + string(verb) }
+
+// brokerService is a broker with everything it follows and feeds.
+type brokerService struct {
+	o          BrokerOptions
+	keeper     *attest.Keeper
+	catalogues *Catalogues
+	credits    *credits
+	decisions  chan broker.Decision
+	dropped    atomic.Uint64
+	broker     *broker.Broker
+	ready      sync.Once
+}
+
+// ServeBroker runs a broker on a bus until ctx ends: it follows policy, catalogue and credit, answers every verb in the
+// brokers' queue group, publishes the keys and renews them, and stores the decisions. It returns nil when ctx ended.
+func ServeBroker(ctx context.Context, o BrokerOptions) error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	keeper, err := attest.NewKeeper(o.Trust, attest.KeeperOptions{})
+	if err != nil {
+		return err
+	}
+	s := &brokerService{
+		o: o, keeper: keeper, catalogues: NewCatalogues(o.Trust, o.Log), credits: newCredits(o.Log),
+		decisions: make(chan broker.Decision, auditBacklog),
+	}
+	parent := ctx
+	group, ctx := errgroup.WithContext(ctx)
+	follow := func(what string, f func(context.Context) error) {
+		group.Go(func() error { return s.keepFollowing(ctx, what, f) })
+	}
+	follow("policy", func(ctx context.Context) error { return keeper.Follow(ctx, PolicyFeed(o.Bus), o.Log) })
+	follow("catalogue", func(ctx context.Context) error { return s.catalogues.Follow(ctx, o.Bus) })
+	follow("credit", func(ctx context.Context) error { return s.credits.follow(ctx, o.Bus) })
+	group.Go(func() error { return s.serve(ctx, group) })
+	err = group.Wait()
+	if parent.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// retryFollow is the wait before something that was lost is followed again.
+const retryFollow = time.Second
+
+// keepFollowing follows something until ctx ends, and again when it was lost.
+func (s *brokerService) keepFollowing(ctx context.Context, what string, follow func(context.Context) error) error {
+	for {
+		err := follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.o.Log.Warn("lost what the broker follows", "what", what, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(retryFollow):
+		}
+	}
+}
+
+// serve makes the broker, once there are a policy and a catalogue, and runs it.
+func (s *brokerService) serve(ctx context.Context, group *errgroup.Group) error {
+	if err := waitPolicy(ctx, s.keeper); err != nil {
+		return err
+	}
+	if err := s.catalogues.Wait(ctx); err != nil {
+		return err
+	}
+	verifier, err := attest.NewVerifier(attest.Options{Policy: s.keeper, Collateral: s.o.Collateral})
+	if err != nil {
+		return err
+	}
+	cfg := broker.Config{
+		Attester: s.o.Attester, Verifier: verifier, Policies: s.keeper, Catalogues: s.catalogues, Credit: s.credits,
+		Store: s.o.Store, Sealer: s.o.Sealer, Found: s.o.Found, EpochLength: s.o.EpochLength, DecryptWindow: s.o.DecryptWindow,
+		LeaseTerm: s.o.LeaseTerm, Audit: s.audit, Gossip: s.gossip, Log: s.o.Log,
+	}
+	if s.o.Join {
+		cfg.Join = s.join
+	}
+	if s.broker, err = broker.New(ctx, cfg); err != nil {
+		return err
+	}
+	for _, verb := range enclave.Verbs() {
+		group.Go(func() error { return s.answer(ctx, verb) })
+	}
+	group.Go(func() error { return s.hear(ctx) })
+	group.Go(func() error { return s.store(ctx) })
+	return s.broker.Run(ctx, s)
+}
+
+// join is the transport to the other brokers while this one does not answer yet.
+func (s *brokerService) join(ctx context.Context, verb enclave.Verb, request []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	return BrokerCall(s.o.Bus)(ctx, verb, request)
+}
+
+// answer serves one verb.
+func (s *brokerService) answer(ctx context.Context, verb enclave.Verb) error {
+	return s.o.Bus.Serve(ctx, streams.ServeOptions{
+		Subject: brokerSubject(verb), Queue: streams.BrokerGroup, Workers: grantWorkers, MaxBody: schemas.MaxCall,
+	}, func(ctx context.Context, r streams.Request) ([]byte, error) {
+		return s.broker.Handle(ctx, verb, r.Body)
+	})
+}
+
+// gossip tells the other brokers. A message that cannot be sent costs at most double work.
+func (s *brokerService) gossip(_ context.Context, message []byte) {
+	if err := s.o.Bus.Conn().Publish(subjectGossip, message); err != nil {
+		s.o.Log.Warn("leases could not be told", "error", err)
+	}
+}
+
+// hear listens to the other brokers, and to this one, whose own words change nothing.
+func (s *brokerService) hear(ctx context.Context) error {
+	return s.o.Bus.Serve(ctx, streams.ServeOptions{Subject: subjectGossip, Workers: 1}, func(_ context.Context, r streams.Request) ([]byte, error) {
+		return nil, s.broker.Hear(r.Body)
+	})
+}
+
+// PublishKey implements broker.Publisher.
+func (s *brokerService) PublishKey(ctx context.Context, name string, value []byte) error {
+	if _, err := s.o.Bus.Bucket(streams.BucketKeys).Put(ctx, name, value); err != nil {
+		return err
+	}
+	if name == broker.WeightsKeyName { // it comes last
+		s.ready.Do(func() {
+			if s.o.Ready != nil {
+				s.o.Ready(s.broker)
+			}
+		})
+	}
+	return nil
+}
+
+// audit takes one decision. The record must not slow the grants: when the store is away for long, decisions are counted
+// instead of kept, and the count is logged.
+func (s *brokerService) audit(d broker.Decision) {
+	select {
+	case s.decisions <- d:
+	default:
+		s.dropped.Add(1)
+	}
+}
+
+// store stores decisions in batches until ctx ends.
+func (s *brokerService) store(ctx context.Context) error {
+	for {
+		var batch []streams.AuditRecord
+		select {
+		case <-ctx.Done():
+			return nil
+		case d := <-s.decisions:
+			batch = append(batch, s.record(d))
+		}
+		for more := true; more && len(batch) < auditBatch; {
+			select {
+			case d := <-s.decisions:
+				batch = append(batch, s.record(d))
+			default:
+				more = false
+			}
+		}
+		if err := s.o.Bus.PublishAudit(ctx, batch...); err != nil && ctx.Err() == nil {
+			s.o.Log.Warn("decisions are not stored", "count", len(batch), "error", err)
+		}
+		if n := s.dropped.Swap(0); n > 0 {
+			s.o.Log.Warn("decisions were dropped: the audit store is too slow", "count", n)
+		}
+	}
+}
+
+// record is a decision as it is stored.
+func (s *brokerService) record(d broker.Decision) streams.AuditRecord {
+	return streams.AuditRecord{
+		Time: d.Time, Broker: schemas.KeyIDOf(s.broker.Public()), Verb: string(d.Verb), Kind: d.Kind, Worker: d.Worker,
+		Envelope: d.Envelope, Evidence: d.Evidence, Attempt: d.Attempt, Policy: d.Policy,
+	}
+}
