@@ -45,7 +45,7 @@ func TestDevConfig(t *testing.T) {
 	t.Parallel()
 	full := mainnetConfig(t)
 	dev, main := tlb.BlockchainConfig{Root: DevConfig()}, tlb.BlockchainConfig{Root: full}
-	for _, id := range []uint32{8, 18, 20, 21, 24, 25, 28} {
+	for _, id := range []uint32{0, 8, 18, 20, 21, 24, 25, 28} {
 		a, err := dev.GetParam(id)
 		if err != nil {
 			t.Fatal(id, err)

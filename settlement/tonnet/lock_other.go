@@ -16,3 +16,6 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// unlockDir closes the lock file.
+func unlockDir(f *os.File) error { return f.Close() }

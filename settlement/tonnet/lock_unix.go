@@ -28,3 +28,9 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	return nil, fmt.Errorf("tonnet: lock: %w", err)
 }
+
+// unlockDir lets go of a directory. The lock is given up by name and not only by closing the file: a process that is just
+// being started holds copies of all files for a moment.
+func unlockDir(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+}

@@ -1,6 +1,7 @@
 package tonnet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -68,8 +69,12 @@ func openLog(on medium, sync bool, each func(h header, off int64) error) (*block
 			return l, nil
 		}
 		h, err := parseHeader(buf[:n])
-		if err == nil {
+		switch {
+		case err == nil:
 			err = l.whole(h)
+		case errors.Is(err, errNoRecord) && l.blank(l.size+headerSize):
+			// A file system may store a file's length and not its last pages.
+			err = errTorn
 		}
 		if errors.Is(err, errTorn) {
 			return l, l.cut()
@@ -97,6 +102,20 @@ func (l *blockLog) whole(h header) error {
 	}
 	_, err := l.read(l.size, h.size())
 	return err
+}
+
+// blank reports whether there are only zeros from a place to the end.
+func (l *blockLog) blank(from int64) bool {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := l.on.ReadAt(buf, from)
+		if bytes.Count(buf[:n], []byte{0}) != n {
+			return false
+		}
+		if from += int64(n); err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
 }
 
 // cut removes what lies behind the last whole record.

@@ -130,9 +130,11 @@ func (n *Net) openDir() error {
 	if err != nil {
 		return fmt.Errorf("tonnet: %w", err)
 	}
-	if n.chain, err = openArchive(f, n.cfg.Sync); err != nil {
+	chain, err := openArchive(f, n.cfg.Sync)
+	if err != nil {
 		return errors.Join(err, f.Close())
 	}
+	n.chain = chain
 	return nil
 }
 
@@ -154,7 +156,7 @@ func (n *Net) release() error {
 		errs = append(errs, n.chain.log.on.Close())
 	}
 	if n.lock != nil {
-		errs = append(errs, n.lock.Close())
+		errs = append(errs, unlockDir(n.lock))
 	}
 	return errors.Join(errs...)
 }

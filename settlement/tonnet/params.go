@@ -1,6 +1,7 @@
 package tonnet
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"fmt"
 	"math/big"
@@ -19,12 +20,16 @@ const (
 	paramValidators = 34
 )
 
-// DevConfig is a blockchain config with mainnet's prices and limits: global version (8), workchain 0 (12), storage, gas
-// and forward prices (18, 20, 21, 24, 25), catchain lifetimes (28), and our own global id (19). Each cell but those of
-// 12 and 19 equals mainnet's. Without 12 the executor would send to any workchain.
+// configAddress is where mainnet's config contract lives, on the masterchain. Ours has no such contract.
+var configAddress = bytes.Repeat([]byte{0x55}, 32)
+
+// DevConfig is a blockchain config with mainnet's prices and limits: config address (0), global version (8), workchain 0
+// (12), storage, gas and forward prices (18, 20, 21, 24, 25), catchain lifetimes (28), and our own global id (19). Each
+// cell but those of 12 and 19 equals mainnet's. Without 12 the executor would send to any workchain.
 func DevConfig() *cell.Cell {
 	params := cell.NewDict(32)
 	for id, c := range map[int64]*cell.Cell{
+		0:  cell.BeginCell().MustStoreSlice(configAddress, 256).EndCell(),
 		8:  fields(0xC4, 8, 13, 32, 0x1EE, 64), // version and capabilities
 		12: workchains(),
 		18: storagePrices(),
@@ -40,11 +45,16 @@ func DevConfig() *cell.Cell {
 	return params.AsCell()
 }
 
-// workchains describes the basechain: version 2, basic, active, accepting messages, never split, zero state unknown.
+// workchains describes the basechain: version 2, basic, active, accepting messages, never split, zero state unknown, with
+// mainnet's format and delays.
 func workchains() *cell.Cell {
+	descr := cell.BeginCell().
+		MustStoreBuilder(fields(0xA7, 8, 0, 32, 0, 8, 0, 8, 0, 8, 7, 3, 0, 13).ToBuilder()). // since, splits, flags
+		MustStoreSlice(make([]byte, 64), 512).                                               // hashes of the zero state
+		MustStoreBuilder(fields(0, 32, 1, 4, 1<<32-1, 32, 0, 64).ToBuilder()).               // version, format
+		MustStoreBuilder(fields(0, 4, 100, 32, 100, 32, 30, 32, 1000, 32, 4, 8).ToBuilder()) // delays of splits and merges
 	d := cell.NewDict(32)
-	set(d, 0, fields(0xA7, 8, 0, 32, 0, 8, 0, 8, 0, 8, 7, 3, 0, 13, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64,
-		0, 32, 1, 4, 1<<32-1, 32, 0, 64))
+	set(d, basechain, descr.EndCell())
 	return cell.BeginCell().MustStoreDict(d).EndCell()
 }
 

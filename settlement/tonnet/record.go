@@ -35,16 +35,17 @@ type record struct {
 // The layout of a record, all integers little-endian:
 //
 //	magic "TNB1"    4
-//	checksum        4   CRC-32C of everything after it
+//	header sum      4   CRC-32C of the rest of the header
+//	bags' sum       4   CRC-32C of the three bags
 //	lengths         3*4 of the shard block, the master block and the carried messages
 //	seqno, utime    2*4
 //	startLT, endLT  2*8
 //	hashes          4*32 shard root, shard file, master root, master file
 //	the three bags
 const (
-	recordMagic  = "TNB1"
-	headerSize   = 4 + 4 + 3*4 + 2*4 + 2*8 + 4*32
-	checksumFrom = 8
+	recordMagic = "TNB1"
+	summedFrom  = 8
+	headerSize  = summedFrom + 4 + 3*4 + 2*4 + 2*8 + 4*32
 )
 
 // maxBag bounds each bag of a record: 64 MiB, some hundred times the largest block.
@@ -55,8 +56,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // header is the fixed part of a record.
 type header struct {
 	entry
-	checksum uint32
-	lengths  [3]uint32
+	sum     uint32
+	lengths [3]uint32
 }
 
 // size is the length of the whole record.
@@ -67,9 +68,8 @@ func (h *header) size() int64 {
 // encode writes the record.
 func (r *record) encode() []byte {
 	bags := [3][]byte{r.shardBoC, r.masterBoC, r.carryBoC}
-	b := make([]byte, 0, headerSize+len(bags[0])+len(bags[1])+len(bags[2]))
-	b = append(b, recordMagic...)
-	b = append(b, 0, 0, 0, 0)
+	b := make([]byte, summedFrom+4, headerSize+len(bags[0])+len(bags[1])+len(bags[2]))
+	copy(b, recordMagic)
 	for _, bag := range bags {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(bag)))
 	}
@@ -83,7 +83,8 @@ func (r *record) encode() []byte {
 	for _, bag := range bags {
 		b = append(b, bag...)
 	}
-	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[checksumFrom:], castagnoli))
+	binary.LittleEndian.PutUint32(b[summedFrom:], crc32.Checksum(b[headerSize:], castagnoli))
+	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[summedFrom:headerSize], castagnoli))
 	return b
 }
 
@@ -91,33 +92,30 @@ func (r *record) encode() []byte {
 var (
 	// errTorn says that bytes are the beginning of a record: what a crash in the middle of a write leaves.
 	errTorn = schemas.Errorf(schemas.KindCorrupt, "tonnet: torn record")
-	// errNoRecord says that bytes are something else.
+	// errNoRecord says that bytes are not a record.
 	errNoRecord = schemas.Errorf(schemas.KindCorrupt, "tonnet: not a block record")
 )
 
-// parseHeader reads the fixed part, which is not yet covered by a verified checksum. Zeros are a torn write too: a file
-// system may have stored the file's length and not its last pages.
+// parseHeader reads the fixed part.
 func parseHeader(b []byte) (header, error) {
-	if len(b) < headerSize || bytes.Count(b, []byte{0}) == len(b) {
+	if len(b) < headerSize {
 		return header{}, errTorn
 	}
-	if string(b[:4]) != recordMagic {
+	if string(b[:4]) != recordMagic || binary.LittleEndian.Uint32(b[4:]) != crc32.Checksum(b[summedFrom:headerSize], castagnoli) {
 		return header{}, errNoRecord
 	}
 	var h header
-	h.checksum = binary.LittleEndian.Uint32(b[4:])
+	b = b[summedFrom:]
+	h.sum, b = binary.LittleEndian.Uint32(b), b[4:]
 	for i := range h.lengths {
-		h.lengths[i] = binary.LittleEndian.Uint32(b[8+4*i:])
-		if h.lengths[i] > maxBag {
+		if h.lengths[i], b = binary.LittleEndian.Uint32(b), b[4:]; h.lengths[i] > maxBag {
 			return header{}, errNoRecord
 		}
 	}
-	h.seqno = binary.LittleEndian.Uint32(b[20:])
-	h.utime = binary.LittleEndian.Uint32(b[24:])
-	h.startLT = binary.LittleEndian.Uint64(b[28:])
-	h.endLT = binary.LittleEndian.Uint64(b[36:])
+	h.seqno, h.utime, b = binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:]), b[8:]
+	h.startLT, h.endLT, b = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]), b[16:]
 	for i, dst := range []*[32]byte{&h.shard.root, &h.shard.file, &h.master.root, &h.master.file} {
-		copy(dst[:], b[44+32*i:])
+		copy(dst[:], b[32*i:])
 	}
 	return h, nil
 }
@@ -128,7 +126,7 @@ func parseRecord(b []byte) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(b)) != h.size() || crc32.Checksum(b[checksumFrom:], castagnoli) != h.checksum {
+	if int64(len(b)) != h.size() || crc32.Checksum(b[headerSize:], castagnoli) != h.sum {
 		return nil, errTorn
 	}
 	r := &record{entry: h.entry}

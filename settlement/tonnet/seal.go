@@ -181,7 +181,7 @@ func (n *Net) masterBlockExtra(workchain int32, d *draft) (*cell.Cell, error) {
 	noDetails := cell.BeginCell().MustStoreDict(nil).MustStoreMaybeRef(nil).MustStoreMaybeRef(nil).EndCell()
 	return cell.BeginCell().MustStoreUInt(magic, 16).MustStoreBoolBit(keyBlock).MustStoreDict(d.shardHashes).
 		MustStoreBuilder(feesCell.ToBuilder()).MustStoreRef(noDetails).
-		MustStoreSlice(make([]byte, 32), 256).MustStoreRef(n.params).EndCell(), nil
+		MustStoreSlice(configAddress, 256).MustStoreRef(n.params).EndCell(), nil
 }
 
 // shardHashes names the block in the masterchain.

@@ -114,7 +114,7 @@ func (n *Net) masterExtra(prev *cell.Cell, d *draft) (*cell.Cell, error) {
 	if err != nil {
 		return nil, err
 	}
-	extra.ConfigParams.ConfigAddr = make([]byte, 32)
+	extra.ConfigParams.ConfigAddr = configAddress
 	extra.ConfigParams.Config.Params = n.params.AsDict(32)
 	extra.GlobalBalance = tlb.CurrencyCollection{Coins: tlb.FromNanoTONU(0)}
 	if prev != nil {
