@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/cocoon-network/cocoon/streams"
 )
 
 // Defaults of GuardConfig.
@@ -31,6 +33,10 @@ type Vitals struct {
 type GPUVitals struct {
 	// Name is the product name, such as "NVIDIA H100 80GB HBM3".
 	Name string
+	// CC is the state of confidential computing, for people.
+	CC string
+	// Utilisation is in percent.
+	Utilisation int
 	// MemoryUsed and MemoryTotal are bytes of device memory.
 	MemoryUsed, MemoryTotal uint64
 	// Fault says in a few words that the device can no longer be trusted to compute (fallen off the bus, uncorrectable
@@ -80,9 +86,9 @@ type guard struct {
 	pause  func(reason string) // "" resumes
 	broken func(reason string)
 
-	// mu guards gpus, which the presence entry reads.
+	// mu guards seen, which the presence entry reads.
 	mu   sync.Mutex
-	gpus []string
+	seen []streams.WorkerGPU
 
 	paused bool
 	blind  int
@@ -104,7 +110,7 @@ func (g *guard) run(ctx context.Context) {
 
 // look reads all gauges once and acts.
 func (g *guard) look(ctx context.Context) {
-	var names []string
+	var seen []streams.WorkerGPU
 	var reason string
 	for _, gauge := range g.c.Gauges {
 		v, err := g.read(ctx, gauge)
@@ -115,7 +121,9 @@ func (g *guard) look(ctx context.Context) {
 			return
 		}
 		for _, gpu := range v.GPUs {
-			names = append(names, gpu.Name)
+			seen = append(seen, streams.WorkerGPU{
+				Name: gpu.Name, CC: gpu.CC, Utilisation: gpu.Utilisation, MemoryUsed: int64(gpu.MemoryUsed), MemoryTotal: int64(gpu.MemoryTotal),
+			})
 			if gpu.Fault != "" {
 				g.broken(fmt.Sprintf("%s: %s", gpu.Name, gpu.Fault))
 			}
@@ -126,7 +134,7 @@ func (g *guard) look(ctx context.Context) {
 	}
 	g.blind = 0
 	g.mu.Lock()
-	g.gpus = names
+	g.seen = seen
 	g.mu.Unlock()
 	g.paused = reason != ""
 	g.pause(reason)
@@ -174,9 +182,9 @@ func above(used, total uint64, high, slack float64) bool {
 	return total > 0 && high < 1 && float64(used) > (high-slack)*float64(total)
 }
 
-// names lists the accelerators that were last seen.
-func (g *guard) names() []string {
+// gpus lists the accelerators as they were last seen.
+func (g *guard) gpus() []streams.WorkerGPU {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.gpus
+	return g.seen
 }

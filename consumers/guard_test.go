@@ -72,8 +72,8 @@ func TestGuardReportsBrokenGPU(t *testing.T) {
 	if len(b.faults) != 1 || !strings.Contains(b.faults[0], "fallen off the bus") {
 		t.Errorf("faults %q, want the one of the second device", b.faults)
 	}
-	if got := b.names(); len(got) != 2 {
-		t.Errorf("names %q, want both devices", got)
+	if got := b.gpus(); len(got) != 2 {
+		t.Errorf("devices %v, want both devices", got)
 	}
 }
 
