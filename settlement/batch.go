@@ -147,7 +147,8 @@ func signBatch(number uint64, w walletRow, treasury Treasury, at ton.BlockTime, 
 }
 
 // insertBatch books a batch as signed: its money moves from the owners to inflight, its query id is used up.
-func (t *tx) insertBatch(w walletRow, r *batchRecord, published bool) error {
+// A recalled batch was published before.
+func (t *tx) insertBatch(w walletRow, r *batchRecord, recalled bool) error {
 	record, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -161,7 +162,7 @@ func (t *tx) insertBatch(w walletRow, r *batchRecord, published bool) error {
 	}
 	number := int64(r.Statement.Batch)
 	if _, err := t.exec(`INSERT INTO batches (number, wallet, state, query, created, body, record, published, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		number, w.id, string(batchSigned), int64(r.Query), r.Created.Unix(), body, record, flag(published), r.Cost); err != nil {
+		number, w.id, string(batchSigned), int64(r.Query), r.Created.Unix(), body, record, flag(recalled), r.Cost); err != nil {
 		return err
 	}
 	if _, err := t.exec("UPDATE wallets SET next_query = ? WHERE id = ?", int64(r.Query.Next()), w.id); err != nil {
@@ -173,7 +174,7 @@ func (t *tx) insertBatch(w walletRow, r *batchRecord, published bool) error {
 	}
 	lines := []posting{}
 	for i := range r.Statement.Items {
-		account, err := t.insertItem(number, i, &r.Statement.Items[i], &r.Coverage[i])
+		account, err := t.insertItem(number, i, &r.Statement.Items[i], &r.Coverage[i], recalled)
 		if err != nil {
 			return err
 		}
@@ -185,7 +186,7 @@ func (t *tx) insertBatch(w walletRow, r *batchRecord, published bool) error {
 }
 
 // insertItem stores one item and moves its owner's mark, or its withdrawal's state.
-func (t *tx) insertItem(batch int64, position int, s *StatementItem, c *batchCovers) (account int64, err error) {
+func (t *tx) insertItem(batch int64, position int, s *StatementItem, c *batchCovers, recalled bool) (account int64, err error) {
 	if account, err = t.account(c.Account); err != nil {
 		return 0, err
 	}
@@ -199,9 +200,9 @@ func (t *tx) insertItem(batch int64, position int, s *StatementItem, c *batchCov
 		return 0, err
 	}
 	_, err = t.exec(`INSERT INTO items (batch, position, account, address, amount, purpose, withdrawal, from_entry, from_seq, from_lt,
-		through_entry, through_seq, through_lt, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')`,
+		through_entry, through_seq, through_lt, recalled, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')`,
 		batch, position, account, string(s.To), int64(s.Amount), s.Purpose, withdrawal,
-		c.From.Entry, int64(c.From.Seq), int64(c.From.LT), c.Through.Entry, int64(c.Through.Seq), int64(c.Through.LT))
+		c.From.Entry, int64(c.From.Seq), int64(c.From.LT), c.Through.Entry, int64(c.Through.Seq), int64(c.Through.LT), flag(recalled))
 	return account, err
 }
 
@@ -338,12 +339,20 @@ func (t *tx) itemPaid(batch uint64, i openItem, lt uint64) error {
 
 // itemOwed closes an item that the chain does not show and never will.
 func (t *tx) itemOwed(batch uint64, i openItem) error {
-	var err error
-	if i.withdrawal != "" {
+	var newer int64
+	_, err := t.one([]any{&newer}, "SELECT COUNT(*) FROM items WHERE account = ? AND address = ? AND batch > ? AND state <> 'owed'",
+		i.account, string(i.to), int64(batch))
+	if err != nil {
+		return err
+	}
+	switch {
+	case i.withdrawal != "":
 		err = t.mark(i.withdrawal, "pending")
-	} else {
-		// Nothing newer can stand on this mark: an owner has at most one open item.
+	case newer == 0:
 		err = t.moveMark(i.account, i.from)
+	default:
+		// An owner has one open item at a time, so a newer one was made after this one was judged, and covers the same
+		// again: both were read back from the journal after a restore, and the newer mark stands.
 	}
 	if err != nil {
 		return err

@@ -33,6 +33,9 @@ type Ledger struct {
 	// prepared is filled before the ledger is handed out and never changed.
 	prepared map[string]*sql.Stmt
 
+	// fault is nil outside of tests.
+	fault func(where string) error
+
 	// mu guards changed.
 	mu      sync.Mutex
 	changed chan struct{}

@@ -1,4 +1,4 @@
-package settlement
+package settlement_test
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/settlement"
+	"github.com/cocoon-network/cocoon/settlement/ledgertest"
 	"github.com/cocoon-network/cocoon/settlement/ton"
 )
 
@@ -62,21 +64,14 @@ const (
 	sendHeld
 )
 
-// memOwner is an address with one byte set.
-func memOwner(n int) schemas.Owner {
-	const zeros = "0:000000000000000000000000000000000000000000000000000000000000"
-	const digits = "0123456789abcdef"
-	return schemas.Owner(zeros + string([]byte{digits[n>>12&15], digits[n>>8&15], digits[n>>4&15], digits[n&15]}))
-}
-
 // newMemChain starts a chain with a funded treasury.
 func newMemChain(funds schemas.NanoTON) *memChain {
 	m := &memChain{
 		now: time.Unix(1_790_000_000, 0).UTC(), timeout: 10 * time.Minute,
-		treasury: memWallet{address: memOwner(0xfff0), balance: 0}, deposits: memWallet{address: memOwner(0xfff1)},
+		treasury: memWallet{address: ledgertest.Owner(0xfff0), balance: 0}, deposits: memWallet{address: ledgertest.Owner(0xfff1)},
 		used: map[ton.QueryID]bool{}, received: map[schemas.Owner]schemas.NanoTON{}, bounce: map[schemas.Owner]bool{},
 	}
-	m.arrive(&m.treasury, memOwner(1), funds, "")
+	m.arrive(&m.treasury, ledgertest.Owner(1), funds, "")
 	return m
 }
 
@@ -238,7 +233,7 @@ func (t memTreasury) Expired(created time.Time, at ton.BlockTime) bool {
 	return at.Time.After(created.Add(t.c.timeout + time.Minute))
 }
 
-var _ Treasury = memTreasury{}
+var _ settlement.Treasury = memTreasury{}
 
 // pays is the treasury as a Payer sees it.
 func (c *memChain) pays() memTreasury { return memTreasury{memAccount{c, &c.treasury}} }

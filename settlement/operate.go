@@ -119,8 +119,8 @@ func (t *tx) strangers(a, b string) ([]Stranger, error) {
 	return all, err
 }
 
-// adopt books a stranger's payments. The entries carry the logical time of the transfers, so that they count once in
-// the owners' coverage.
+// adopt books a stranger's payments. The entries carry the logical time of the stranger's transaction, so that they
+// count once in the owners' coverage: no mark lies beyond it, because payouts have been stopped since.
 func (t *tx) adopt(s Stranger) error {
 	treasury, err := t.account(acctTreasury)
 	if err != nil {
@@ -135,7 +135,7 @@ func (t *tx) adopt(s Stranger) error {
 			return err
 		}
 		ref := s.Transaction + "/" + strconv.Itoa(i)
-		if _, err := t.post(entryAdopted, ref, out.LT, posting{account, -out.Amount}, posting{treasury, out.Amount}); err != nil {
+		if _, err := t.post(entryAdopted, ref, s.lt, posting{account, -out.Amount}, posting{treasury, out.Amount}); err != nil {
 			return err
 		}
 	}

@@ -43,15 +43,36 @@ func (l *Ledger) write(ctx context.Context, fn func(*tx) error) error {
 		l.names.forget()
 		return errors.Join(l.d.fail(err), ignoreDone(raw.Rollback()))
 	}
+	if err := l.fail(beforeCommit); err != nil {
+		l.names.forget()
+		return errors.Join(err, ignoreDone(raw.Rollback()))
+	}
 	// Commit point. Before it a crash leaves no trace of fn; after it all of fn is there.
 	if err := raw.Commit(); err != nil {
 		l.names.forget()
 		return l.d.fail(err)
 	}
+	if err := l.fail(afterCommit); err != nil {
+		return err
+	}
 	if len(t.deltas) > 0 {
 		l.signal()
 	}
 	return nil
+}
+
+// Places at which tests make a write fail.
+const (
+	beforeCommit = "before commit" // lost
+	afterCommit  = "after commit"  // done, but reported as an error
+)
+
+// fail asks the test, if there is one, whether a write fails here.
+func (l *Ledger) fail(where string) error {
+	if l.fault == nil {
+		return nil
+	}
+	return l.fault(where)
 }
 
 // run is the body of a write transaction.

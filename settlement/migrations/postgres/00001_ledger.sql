@@ -163,10 +163,11 @@ CREATE TABLE items (
     from_entry    BIGINT  NOT NULL, from_seq    BIGINT  NOT NULL, from_lt    BIGINT  NOT NULL,
     through_entry BIGINT  NOT NULL, through_seq BIGINT  NOT NULL, through_lt BIGINT  NOT NULL,
     state         TEXT    NOT NULL CHECK (state IN ('open', 'paid', 'owed')),
+    recalled      BIGINT NOT NULL DEFAULT 0, -- read back from the journal after a restore
     out_lt        BIGINT  NOT NULL DEFAULT 0,
     PRIMARY KEY (batch, position)
 );
-CREATE UNIQUE INDEX items_open ON items (address) WHERE state = 'open';
+CREATE UNIQUE INDEX items_open ON items (address) WHERE state = 'open' AND recalled = 0;
 CREATE INDEX items_account ON items (account, batch);
 
 -- What the treasury did without us.

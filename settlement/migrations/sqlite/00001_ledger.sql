@@ -163,10 +163,11 @@ CREATE TABLE items (
     from_entry    INTEGER NOT NULL, from_seq    INTEGER NOT NULL, from_lt    INTEGER NOT NULL,
     through_entry INTEGER NOT NULL, through_seq INTEGER NOT NULL, through_lt INTEGER NOT NULL,
     state         TEXT    NOT NULL CHECK (state IN ('open', 'paid', 'owed')),
+    recalled      INTEGER NOT NULL DEFAULT 0, -- read back from the journal after a restore
     out_lt        INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (batch, position)
 ) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX items_open ON items (address) WHERE state = 'open';
+CREATE UNIQUE INDEX items_open ON items (address) WHERE state = 'open' AND recalled = 0;
 CREATE INDEX items_account ON items (account, batch);
 
 -- What the treasury did without us.
