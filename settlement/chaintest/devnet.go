@@ -2,12 +2,16 @@ package chaintest
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/xssnick/tonutils-go/address"
+	"github.com/xssnick/tonutils-go/liteclient"
+	"github.com/xssnick/tonutils-go/tl"
 	"github.com/xssnick/tonutils-go/tlb"
+	tonapi "github.com/xssnick/tonutils-go/ton"
 
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/settlement/ton"
@@ -102,15 +106,32 @@ func (d *Devnet) Config() ton.Config {
 	return cfg
 }
 
-// Connect makes a fresh client that is closed when the test ends.
+// Connect makes a fresh client that is closed when the test ends. Over ADNL it is connected to all servers.
 func (d *Devnet) Connect(t testing.TB) *ton.Chain {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := ton.Connect(ctx, d.Config())
+	cfg := d.Config()
+	if len(d.Servers) > 1 && d.options.ADNL {
+		cfg.Client = d.pool(ctx, t) // by itself the client goes on as soon as one server answers
+	}
+	c, err := ton.Connect(ctx, cfg)
 	check(t, err)
 	t.Cleanup(c.Close)
 	return c
+}
+
+// pool connects to every server.
+func (d *Devnet) pool(ctx context.Context, t testing.TB) *liteclient.ConnectionPool {
+	t.Helper()
+	var global liteclient.GlobalConfig
+	check(t, json.Unmarshal(d.Config().GlobalConfig, &global))
+	pool := liteclient.NewConnectionPool()
+	t.Cleanup(pool.Stop)
+	for i, s := range global.Liteservers {
+		check(t, pool.AddConnection(ctx, d.Servers[i].Addr().String(), s.ID.Key))
+	}
+	return pool
 }
 
 // Fund gives money to an address, in the next block.
@@ -126,6 +147,28 @@ func (d *Devnet) Step(t testing.TB, by time.Duration) {
 	_, err := d.Net.Produce()
 	check(t, err)
 }
+
+// Drain takes money out of a treasury behind the payer's back, as an operator with the key could: it sends away all but an
+// amount, under a query id of its own, past all faults. It happens in the next block.
+func (d *Devnet) Drain(t testing.TB, treasury *ton.Treasury, q ton.QueryID, leave schemas.NanoTON) {
+	t.Helper()
+	const fee = schemas.TON / 100
+	amount := d.Balance(t, treasury.Address()) - leave - fee
+	if amount <= 0 {
+		return
+	}
+	signed, err := treasury.Sign(ton.Batch{QueryID: q, CreatedAt: ton.CreatedAt(ton.BlockTime{Time: d.Clock.Now().Truncate(time.Second)}), Deploy: true,
+		Transfers: []ton.Transfer{{To: Sink, Amount: amount, Comment: "drained"}}})
+	check(t, err)
+	var resp tl.Serializable
+	check(t, d.Net.NewServer().QueryLiteserver(context.Background(), tonapi.SendMessage{Body: signed.BoC}, &resp))
+	if refused, ok := resp.(tonapi.LSError); ok {
+		t.Fatal("drain:", refused)
+	}
+}
+
+// Sink is where Drain sends money.
+const Sink schemas.Owner = "0:00000000000000000000000000000000000000000000000000000000deadbeef"
 
 // Settle makes blocks, a second apart, until nothing is under way.
 func (d *Devnet) Settle(t testing.TB) {
