@@ -2,7 +2,10 @@ package streams
 
 import (
 	"context"
+	"encoding/json"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
@@ -27,5 +30,33 @@ type AuditRecord struct {
 	Policy   uint64           `json:"policy,omitempty"`
 }
 
-// PublishAudit stores decisions, all or at least those before the first error.
-func (b *Bus) PublishAudit(ctx context.Context, records ...AuditRecord) error { panic("unfinished") }
+// maxAuditRecord bounds one record in bytes.
+const maxAuditRecord = 4 << 10
+
+// PublishAudit stores decisions in order, as few messages as possible; after an error those before it are stored.
+// Repeating it may store records twice: they say what was decided, twice.
+func (b *Bus) PublishAudit(ctx context.Context, records ...AuditRecord) error {
+	for len(records) > 0 {
+		n := min(len(records), maxAdvisory/maxAuditRecord)
+		body, err := json.Marshal(records[:n])
+		if err != nil {
+			return schemas.Errorf(schemas.KindInternal, "audit: %w", err)
+		}
+		broker := string(records[0].Broker)
+		if !schemas.ValidToken(broker) {
+			return schemas.FieldError("broker", "must be a key id")
+		}
+		if _, err := b.publish(ctx, OpAudit, &nats.Msg{Subject: subjectAudit(broker), Data: body}); err != nil {
+			return err
+		}
+		records = records[n:]
+	}
+	return nil
+}
+
+// parseAudit reads one message of the audit stream.
+func parseAudit(body []byte) ([]AuditRecord, error) {
+	var records []AuditRecord
+	err := schemas.DecodeJSON(body, &records, maxAdvisory)
+	return records, err
+}

@@ -140,21 +140,3 @@ type FleetWorker struct {
 	// Ask replaces the worker's own ask; 0 leaves it.
 	Ask schemas.BasisPoints `json:"ask,omitempty"`
 }
-
-// Backlog is what waits for a model and class, seen by the leader of its queue.
-type Backlog struct {
-	Route Route         `json:"route"`
-	Class schemas.Class `json:"class"`
-	// Pending waits, InFlight is at workers, Redelivered of these not for the first time.
-	Pending     uint64 `json:"pending"`
-	InFlight    uint64 `json:"in_flight"`
-	Redelivered uint64 `json:"redelivered"`
-	// Waiting is the number of pull requests that wait for jobs.
-	Waiting int `json:"waiting"`
-	// Oldest is the age of the oldest job that waits, 0 when none does.
-	Oldest time.Duration `json:"oldest"`
-	// Lanes is the number of queues the class is split into.
-	Lanes int `json:"lanes"`
-	// Paused is set until when an operator has paused it.
-	Paused time.Time `json:"paused,omitzero"`
-}

@@ -2,7 +2,12 @@ package streams
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
@@ -18,58 +23,352 @@ type PullerOptions struct {
 }
 
 // Puller takes jobs of one model from its queues. One goroutine uses it.
-type Puller struct{}
+//
+// It sweeps over the queues with pulls that do not wait, so that it never has a request standing that could bring more
+// than it has room for. When a sweep finds nothing it joins the queue group of idle pullers: each job that arrives
+// wakes one of them. A puller that becomes full leaves the group and passes on the wake-ups it could not use.
+type Puller struct {
+	bus    *Bus
+	o      PullerOptions
+	queues []*queue
+	// wakes is the subscription in the idle group, nil while there is no room.
+	wakes *nats.Subscription
+	// notes hears that the lanes of a queue have changed.
+	notes *nats.Subscription
+	wake  chan *nats.Msg
+	note  chan *nats.Msg
+}
 
-// NewPuller prepares to take jobs of one model. It creates the queue's consumers where they are missing.
-func (b *Bus) NewPuller(ctx context.Context, o PullerOptions) (*Puller, error) { panic("unfinished") }
+// queue is one class of the model and its lanes.
+type queue struct {
+	class schemas.Class
+	lanes []*lane
+	// turn is the lane to visit first next time.
+	turn int
+}
+
+// lane is one consumer.
+type lane struct {
+	consumer jetstream.Consumer
+	// maybe tells that the lane may hold jobs: cleared when a pull brought less than asked, set by a wake-up.
+	maybe bool
+}
+
+// wakeBuffer bounds the wake-ups that wait to be read; more tell nothing new.
+const wakeBuffer = 1024
+
+// idleGroup is the queue group of idle pullers.
+const idleGroup = "idle"
+
+// NewPuller prepares to take jobs of one model. It creates the queues' consumers where they are missing.
+func (b *Bus) NewPuller(ctx context.Context, o PullerOptions) (*Puller, error) {
+	if err := o.Route.Check(); err != nil {
+		return nil, err
+	}
+	if len(o.Classes) == 0 {
+		o.Classes = schemas.Classes()
+	}
+	if o.Poll <= 0 {
+		o.Poll = time.Second
+	}
+	p := &Puller{bus: b, o: o, wake: make(chan *nats.Msg, wakeBuffer), note: make(chan *nats.Msg, 1)}
+	for _, class := range o.Classes {
+		p.queues = append(p.queues, &queue{class: class})
+	}
+	var err error
+	if p.notes, err = b.nc.ChanSubscribe(subjectLanes(o.Route.Slug), p.note); err != nil {
+		return nil, classify(err)
+	}
+	for _, q := range p.queues {
+		if err := p.open(ctx, q); err != nil {
+			p.Close()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// Close leaves the group of idle pullers. Deliveries stay valid.
+func (p *Puller) Close() {
+	p.leave()
+	_ = p.notes.Unsubscribe()
+}
 
 // Next waits until there is at least one job and returns between 1 and limit of them: pass the number of free slots. Nothing
 // is fetched ahead. Lanes of a model are visited in turn, so that one tenant's flood does not delay the others.
 // Messages that are no jobs (malformed, forged) are turned into dead letters and never returned.
 // The error is ctx's when it ended (nothing is lost then), KindDenied, or KindUnavailable when the cluster was away;
 // call again in all cases but the first two.
-func (p *Puller) Next(ctx context.Context, limit int) ([]*Delivery, error) { panic("unfinished") }
-
-// Close gives back what belongs to the puller. Deliveries stay valid.
-func (p *Puller) Close() { panic("unfinished") }
-
-// Delivery is one job taken from a queue, under a lease that lapses after [AckWait] unless it is extended.
-type Delivery struct {
-	// Attributes were parsed and agree with the subject, which the sender's permissions cover.
-	Attributes schemas.Attributes
-	// Envelope is the sealed job and Hash its SHA-256.
-	Envelope []byte
-	Hash     schemas.Hash
-	// Route and Ack say where it came from.
-	Route Route
-	Ack   Ack
-	// Delivered is 1 for the first delivery of the job; above 1, look for an outcome before running it.
-	Delivered int
-	// Queued is when the stream stored it, by the server's clock.
-	Queued time.Time
-	// TraceParent is the producer's trace context, if it sent one.
-	TraceParent string
+func (p *Puller) Next(ctx context.Context, limit int) ([]*Delivery, error) {
+	if limit < 1 {
+		return nil, schemas.FieldError("limit", "must be at least 1")
+	}
+	if p.wakes == nil {
+		p.suspect()
+	}
+	for {
+		p.drainWakes()
+		found, err := p.sweep(ctx, limit)
+		if len(found) > 0 {
+			if len(found) == limit {
+				p.leave()
+			}
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if p.wakes == nil {
+			// Join first and look again: what arrived before the subscription was not announced to us.
+			if err := p.join(); err != nil {
+				return nil, err
+			}
+			p.suspect()
+			continue
+		}
+		if err := p.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
 }
 
-// Lease is how long the job is still ours, by this machine's monotonic clock and counted from before the fetch or the last
-// successful Extend was sent. At 0 another worker may have it: drop it without another word.
-func (d *Delivery) Lease() time.Duration { panic("unfinished") }
+// wait sleeps until something may have changed.
+func (p *Puller) wait(ctx context.Context) error {
+	poll := time.NewTimer(p.o.Poll)
+	defer poll.Stop()
+	select {
+	case m := <-p.wake:
+		p.heard(m)
+	case <-p.note:
+		return p.reopen(ctx)
+	case <-poll.C:
+		p.suspect()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
 
-// Extend renews the lease to a full [AckWait] and returns when the server has confirmed it. Call it every [Heartbeat].
-func (d *Delivery) Extend(ctx context.Context) error { panic("unfinished") }
+// suspect marks every lane as worth a look.
+func (p *Puller) suspect() {
+	for _, q := range p.queues {
+		for _, l := range q.lanes {
+			l.maybe = true
+		}
+	}
+}
 
-// Done removes the job from its queue and returns when the server has confirmed it. Call it as the last act, after the
-// outcome is stored; repeating it is harmless, and so is a crash before it.
-func (d *Delivery) Done(ctx context.Context) error { panic("unfinished") }
+// drainWakes reads the wake-ups that have come, without waiting.
+func (p *Puller) drainWakes() {
+	for {
+		select {
+		case m := <-p.wake:
+			p.heard(m)
+		default:
+			return
+		}
+	}
+}
 
-// Retry gives the job back to its queue, to be delivered again after delay. A job whose lease has lapsed is not given
-// back, because that would take it from its new holder: the error is [ErrLeaseLost].
-func (d *Delivery) Retry(ctx context.Context, delay time.Duration) error { panic("unfinished") }
+// heard marks the lane of a wake-up, wake.<shard>.<model>.<class>.<lane>. A queue with one consumer has all lanes in it.
+func (p *Puller) heard(m *nats.Msg) {
+	tokens := strings.Split(m.Subject, ".")
+	if len(tokens) != 5 {
+		return
+	}
+	for _, q := range p.queues {
+		if string(q.class) != tokens[3] {
+			continue
+		}
+		for i, l := range q.lanes {
+			l.maybe = l.maybe || len(q.lanes) == 1 || tokens[4] == laneToken(i)
+		}
+	}
+}
 
-// Terminate removes the job from its queue without success; the outcome must be stored before. Like Retry it refuses
-// with [ErrLeaseLost] after the lease.
-func (d *Delivery) Terminate(ctx context.Context, reason string) error { panic("unfinished") }
+// join subscribes to wake-ups as one of the idle.
+func (p *Puller) join() error {
+	var err error
+	p.wakes, err = p.bus.nc.ChanQueueSubscribe(subjectWake(p.o.Route, "*", "*"), idleGroup, p.wake)
+	return classify(err)
+}
 
-// DeadLetter keeps a copy of the job (sealed bytes and public attributes) in the dead-letter stream, publishes a failed
-// outcome with the cause's kind and removes the job from its queue. Each step may be repeated.
-func (d *Delivery) DeadLetter(ctx context.Context, cause error) error { panic("unfinished") }
+// leave unsubscribes and passes on the wake-ups that came meanwhile: each was for one job and for nobody else.
+func (p *Puller) leave() {
+	if p.wakes == nil {
+		return
+	}
+	_ = p.wakes.Unsubscribe()
+	p.wakes = nil
+	for {
+		select {
+		case m := <-p.wake:
+			_ = p.bus.nc.Publish(m.Subject, nil)
+		default:
+			return
+		}
+	}
+}
+
+// sweep takes up to limit jobs, class by class.
+func (p *Puller) sweep(ctx context.Context, limit int) (found []*Delivery, err error) {
+	for _, q := range p.queues {
+		for len(found) < limit {
+			more, errTake := p.turn(ctx, q, limit-len(found))
+			found = append(found, more...)
+			if errTake != nil {
+				return found, errTake
+			}
+			if !q.maybe() {
+				break
+			}
+		}
+	}
+	return found, nil
+}
+
+// maybe tells whether any lane may hold jobs.
+func (q *queue) maybe() bool {
+	for _, l := range q.lanes {
+		if l.maybe {
+			return true
+		}
+	}
+	return false
+}
+
+// turn visits each lane of a queue once, starting after the one visited last, and takes an equal share from each.
+func (p *Puller) turn(ctx context.Context, q *queue, limit int) (found []*Delivery, err error) {
+	live := 0
+	for _, l := range q.lanes {
+		if l.maybe {
+			live++
+		}
+	}
+	if live == 0 {
+		return nil, nil
+	}
+	share := (limit + live - 1) / live
+	for range q.lanes {
+		if len(found) == limit {
+			break
+		}
+		l := q.lanes[q.turn%len(q.lanes)]
+		q.turn++
+		if !l.maybe {
+			continue
+		}
+		more, err := p.take(ctx, l, min(share, limit-len(found)))
+		found = append(found, more...)
+		if err != nil {
+			return found, p.failed(ctx, q, err)
+		}
+	}
+	return found, nil
+}
+
+// take pulls up to n jobs from one lane without waiting.
+func (p *Puller) take(ctx context.Context, l *lane, n int) ([]*Delivery, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	before := time.Now() // a lease counts from before the request: it can only be shorter than we think, never longer
+	batch, err := l.consumer.FetchNoWait(n)
+	if err != nil {
+		return nil, err
+	}
+	var found []*Delivery
+	got := 0
+	for m := range batch.Messages() {
+		got++
+		if d := p.accept(ctx, m, before); d != nil {
+			found = append(found, d)
+		}
+	}
+	l.maybe = got == n
+	if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
+		return found, err
+	}
+	return found, nil
+}
+
+// accept turns a message into a delivery, or ends it here when it is no job.
+func (p *Puller) accept(ctx context.Context, m jetstream.Msg, leased time.Time) *Delivery {
+	d, err := p.bus.newDelivery(ctx, m, p.o.Route, leased)
+	switch {
+	case err == nil:
+		return d
+	case d == nil:
+		p.bus.log.Error("a delivery cannot be read", "subject", m.Subject(), "error", err)
+	case errors.Is(err, schemas.KindUnavailable) || ctx.Err() != nil:
+		// Its body cannot be fetched now. Without another word the lease lapses and it comes again; giving it back is faster.
+		if err := d.Retry(ctx, time.Second); err != nil {
+			p.bus.log.Warn("a job could not be given back", "seq", d.Ack.Seq, "error", err)
+		}
+	default:
+		p.bus.log.Warn("a message is no job", "stream", d.Ack.Stream, "seq", d.Ack.Seq, "tenant", d.tenant, "error", err)
+		if err := d.DeadLetter(ctx, err); err != nil {
+			p.bus.log.Warn("a dead letter could not be stored", "seq", d.Ack.Seq, "error", err)
+		}
+	}
+	return nil
+}
+
+// failed decides after a pull that brought an error: a consumer that is gone is made again, everything else is for the
+// caller.
+func (p *Puller) failed(ctx context.Context, q *queue, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	gone := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound)
+	if !gone {
+		return classify(err)
+	}
+	return p.open(ctx, q)
+}
+
+// open looks up the consumers of a queue, as many as it has lanes now, and creates them where they are missing.
+func (p *Puller) open(ctx context.Context, q *queue) error {
+	first, err := p.consumer(ctx, q.class, 0)
+	if err != nil {
+		return err
+	}
+	lanes := []*lane{{consumer: first, maybe: true}}
+	for i := 1; i < lanesOf(first.CachedInfo().Config); i++ {
+		c, err := p.consumer(ctx, q.class, i)
+		if err != nil {
+			return err
+		}
+		lanes = append(lanes, &lane{consumer: c, maybe: true})
+	}
+	q.lanes = lanes
+	return nil
+}
+
+// reopen looks up all queues anew.
+func (p *Puller) reopen(ctx context.Context) error {
+	for _, q := range p.queues {
+		if err := p.open(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// consumer looks up one consumer, creating it when it is missing.
+func (p *Puller) consumer(ctx context.Context, class schemas.Class, lane int) (c jetstream.Consumer, err error) {
+	stream, name := StreamJobs(p.o.Route.Shard), QueueName(p.o.Route.Slug, class, lane)
+	look := func(ctx context.Context) error {
+		return p.bus.watchDenial(ctx, p.bus.api("CONSUMER.INFO."+stream+"."+name), func(ctx context.Context) (err error) {
+			c, err = p.bus.js.Consumer(ctx, stream, name)
+			return err
+		})
+	}
+	err = p.bus.retry(ctx, look)
+	if errors.Is(err, schemas.KindNotFound) {
+		if err = p.bus.EnsureConsumer(ctx, p.o.Route, class); err == nil {
+			err = p.bus.retry(ctx, look)
+		}
+	}
+	return c, err
+}

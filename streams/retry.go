@@ -1,0 +1,159 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cocoon-network/cocoon/schemas"
+)
+
+// Pauses between the tries of one write.
+const (
+	firstPause = 20 * time.Millisecond
+	maxPause   = 500 * time.Millisecond
+)
+
+// retry calls try until it succeeds, fails for good, or RetryFor has passed or ctx has ended. Each try has RequestTimeout.
+// Only KindUnavailable is repeated: everything else was an answer. The bytes of a write are the same on every try.
+func (b *Bus) retry(ctx context.Context, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, b.conf.RetryFor)
+	defer cancel()
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		err := b.once(ctx, try)
+		if err == nil || !errors.Is(err, schemas.KindUnavailable) || b.nc.IsClosed() {
+			return err
+		}
+		if !sleep(ctx, pause/2+rand.N(pause)) {
+			return err
+		}
+	}
+}
+
+// once is one try under its own deadline.
+func (b *Bus) once(ctx context.Context, try func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return classify(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.conf.RequestTimeout)
+	defer cancel()
+	return classify(try(ctx))
+}
+
+// sleep waits for d and reports false when ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// write passes one try of an external write through Config.Intercept.
+func (b *Bus) write(ctx context.Context, op Op, subject string, do func() error) error {
+	if b.conf.Intercept == nil {
+		return do()
+	}
+	return b.conf.Intercept(ctx, Write{Op: op, Subject: subject}, do)
+}
+
+// publish stores one message and returns the acknowledgement, repeating the same bytes while the cluster is away.
+//
+// Commit point: the acknowledgement. An error leaves open whether the message is stored; Nats-Msg-Id or an expected
+// sequence in m must make a repetition harmless.
+func (b *Bus) publish(ctx context.Context, op Op, m *nats.Msg) (ack *jetstream.PubAck, err error) {
+	err = b.retry(ctx, func(ctx context.Context) error {
+		return b.write(ctx, op, m.Subject, func() (err error) {
+			ack, err = b.publishOnce(ctx, m)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ack, nil
+}
+
+// publishOnce is one try of publish.
+func (b *Bus) publishOnce(ctx context.Context, m *nats.Msg) (ack *jetstream.PubAck, err error) {
+	err = b.watchDenial(ctx, m.Subject, func(ctx context.Context) (err error) {
+		ack, err = b.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
+		return err
+	})
+	return ack, err
+}
+
+// request sends one request and returns the answer; the caller classifies the error.
+func (b *Bus) request(ctx context.Context, m *nats.Msg) (answer *nats.Msg, err error) {
+	err = b.watchDenial(ctx, m.Subject, func(ctx context.Context) (err error) {
+		answer, err = b.nc.RequestMsgWithContext(ctx, m)
+		return err
+	})
+	return answer, err
+}
+
+// denials connects refusals, which the server reports beside the connection, with the calls that wait for an answer: without it
+// a call without permission would just time out.
+type denials struct {
+	// mu guards waiting; held only to add, remove and look up.
+	mu      sync.Mutex
+	waiting map[string]map[*denialWait]struct{}
+}
+
+// denialWait is one waiting call.
+type denialWait struct{ cancel context.CancelCauseFunc }
+
+// deniedSubject takes the subject out of the server's -ERR line, whose form is part of the NATS protocol.
+var deniedSubject = regexp.MustCompile(`for (?:Publish|Subscription) to "(\S+?)"`)
+
+// report ends the calls that wait on the subject of a permission violation.
+func (d *denials) report(err error) {
+	m := deniedSubject.FindStringSubmatch(err.Error())
+	if m == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for w := range d.waiting[m[1]] {
+		w.cancel(schemas.Errorf(schemas.KindDenied, "no permission for %q: %w", m[1], err))
+	}
+}
+
+// watchDenial calls f with a context that ends when the server refuses the subject.
+func (b *Bus) watchDenial(ctx context.Context, subject string, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w := &denialWait{cancel}
+	d := &b.denials
+	d.mu.Lock()
+	if d.waiting == nil {
+		d.waiting = map[string]map[*denialWait]struct{}{}
+	}
+	if d.waiting[subject] == nil {
+		d.waiting[subject] = map[*denialWait]struct{}{}
+	}
+	d.waiting[subject][w] = struct{}{}
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.waiting[subject], w)
+		if len(d.waiting[subject]) == 0 {
+			delete(d.waiting, subject)
+		}
+	}()
+	err := f(ctx)
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, schemas.KindDenied) {
+		return cause
+	}
+	return err
+}
