@@ -16,10 +16,10 @@ import (
 
 // The lease of a job.
 const (
-	// AckWait is how long a delivered job belongs to its worker without a heartbeat.
+	// AckWait is how long a delivered job belongs to its worker without a heartbeat, unless the topology says otherwise.
 	AckWait = 30 * time.Second
-	// Heartbeat is how often a worker extends the lease of each job.
-	Heartbeat = 10 * time.Second
+	// Heartbeat is how often a worker extends the lease of each job: three times in one lease.
+	Heartbeat = AckWait / 3
 	// MaxDeliver is how often a job is delivered before it is a dead letter. Attempts (at most schemas.MaxAttempts) are
 	// counted by the broker; the rest covers deliveries that were given back before any work.
 	MaxDeliver = schemas.MaxAttempts + 6
@@ -47,7 +47,7 @@ func QueueName(slug string, class schemas.Class, lane int) string {
 // all lanes. There is no BackOff, because it would replace AckWait and so shorten leases; and the state is kept in
 // memory, because a file per consumer is rewritten with every job: after a restart of a single server the consumer is
 // made anew and delivers again what was not acknowledged.
-func queueConsumer(r Route, class schemas.Class, lane, lanes int) jetstream.ConsumerConfig {
+func queueConsumer(r Route, class schemas.Class, lane, lanes int, lease time.Duration) jetstream.ConsumerConfig {
 	filter := "*"
 	if lanes > 1 {
 		filter = strconv.Itoa(lane)
@@ -58,7 +58,7 @@ func queueConsumer(r Route, class schemas.Class, lane, lanes int) jetstream.Cons
 		FilterSubject:     subjectQueue(r, string(class), filter),
 		DeliverPolicy:     jetstream.DeliverAllPolicy,
 		AckPolicy:         jetstream.AckExplicitPolicy,
-		AckWait:           AckWait,
+		AckWait:           lease,
 		MaxDeliver:        MaxDeliver,
 		MaxAckPending:     maxInFlight,
 		MaxWaiting:        maxWaiting,
@@ -126,12 +126,37 @@ func (b *Bus) CreateConsumer(ctx context.Context, r Route, class schemas.Class) 
 	return nil
 }
 
+// shardShape is what the consumers of a job stream are made with.
+type shardShape struct {
+	lanes int
+	lease time.Duration
+}
+
+// shardShape reads it from the stream's metadata.
+func (b *Bus) shardShape(ctx context.Context, shard int) (shardShape, error) {
+	info, err := b.streamInfo(ctx, StreamJobs(shard))
+	if err != nil {
+		return shardShape{}, err
+	}
+	shape := shardShape{lanes: 1, lease: AckWait}
+	if n, err := strconv.Atoi(info.Config.Metadata[metaLanes]); err == nil && n >= 1 && n <= maxLanes {
+		shape.lanes = n
+	}
+	if d, err := time.ParseDuration(info.Config.Metadata[metaLease]); err == nil && d >= minLease && d <= maxLease {
+		shape.lease = d
+	}
+	return shape, nil
+}
+
 // createConsumer creates one consumer; one that exists already, even with another configuration, is left alone.
 //
 // Commit point: the server's answer. Repeating it is harmless.
 func (b *Bus) createConsumer(ctx context.Context, r Route, class schemas.Class, lane, lanes int) error {
-	config := queueConsumer(r, class, lane, lanes)
-	err := b.putConsumer(ctx, StreamJobs(r.Shard), config, "create")
+	shape, err := b.shardShape(ctx, r.Shard)
+	if err != nil {
+		return err
+	}
+	err = b.putConsumer(ctx, StreamJobs(r.Shard), queueConsumer(r, class, lane, lanes, shape.lease), "create")
 	if errors.Is(err, schemas.KindConflict) {
 		return nil
 	}

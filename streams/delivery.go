@@ -14,7 +14,7 @@ import (
 	"github.com/cocoon-network/cocoon/schemas"
 )
 
-// Delivery is one job taken from a queue, under a lease that lapses after [AckWait] unless it is extended. Its methods may
+// Delivery is one job taken from a queue, under a lease that lapses unless it is extended (see [Delivery.Extend]). Its methods may
 // be called from several goroutines.
 type Delivery struct {
 	// Attributes were parsed and agree with the subject, which the sender's permissions cover.
@@ -40,6 +40,8 @@ type Delivery struct {
 	class  schemas.Class
 	tenant schemas.TenantID
 
+	// wait is the length of a lease in this queue.
+	wait time.Duration
 	// mu guards leased.
 	mu sync.Mutex
 	// leased is when the lease began at the latest, with the monotonic clock's reading: a jump of the wall clock does not
@@ -60,10 +62,13 @@ const (
 func (d *Delivery) Lease() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return max(0, AckWait-time.Since(d.leased))
+	return max(0, d.wait-time.Since(d.leased))
 }
 
-// Extend renews the lease to a full [AckWait] and returns when the server has confirmed it. Call it every [Heartbeat].
+// Beat is how often to extend the lease: a third of its length, [Heartbeat] unless the topology says otherwise.
+func (d *Delivery) Beat() time.Duration { return d.wait / 3 }
+
+// Extend renews the lease to its full length and returns when the server has confirmed it. Call it every [Delivery.Beat].
 // After the lease it refuses with [ErrLeaseLost]: a late heartbeat would keep the job from its next holder.
 func (d *Delivery) Extend(ctx context.Context) error {
 	if d.Lease() == 0 {
@@ -166,13 +171,13 @@ func failedOutcome(a schemas.Attributes, cause error) schemas.Outcome {
 
 // newDelivery reads a message of a queue. For a message that is no job it returns a delivery that can only be turned into a
 // dead letter, and the reason; KindUnavailable means that its body could not be fetched now.
-func (b *Bus) newDelivery(ctx context.Context, m jetstream.Msg, r Route, leased time.Time) (*Delivery, error) {
+func (b *Bus) newDelivery(ctx context.Context, m jetstream.Msg, r Route, leased time.Time, wait time.Duration) (*Delivery, error) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return nil, schemas.Errorf(schemas.KindInternal, "delivery without metadata: %w", err)
 	}
 	d := &Delivery{
-		bus: b, reply: m.Reply(), header: nats.Header(m.Headers()), leased: leased, Route: r, data: m.Data(),
+		bus: b, reply: m.Reply(), header: nats.Header(m.Headers()), leased: leased, wait: wait, Route: r, data: m.Data(),
 		Ack:       Ack{Stream: meta.Stream, Seq: meta.Sequence.Stream},
 		Delivered: int(meta.NumDelivered), Queued: meta.Timestamp,
 	}

@@ -37,7 +37,9 @@ const (
 	WorkerServing  WorkerState = "serving"
 	WorkerDraining WorkerState = "draining"
 	WorkerDisabled WorkerState = "disabled"
-	WorkerRefused  WorkerState = "refused"
+	// WorkerRefused: no broker admits it. WorkerPaused: it takes nothing new because of memory, its GPU or its engine.
+	WorkerRefused WorkerState = "refused"
+	WorkerPaused  WorkerState = "paused"
 )
 
 // WorkerEntry is what a worker says about itself. Nothing of it is attested; it is for people and for scaling.

@@ -54,6 +54,9 @@ type lane struct {
 	maybe bool
 }
 
+// wait is the length of the lane's leases.
+func (l *lane) wait() time.Duration { return l.consumer.CachedInfo().Config.AckWait }
+
 // wakeBuffer bounds the wake-ups that wait to be read; more tell nothing new.
 const wakeBuffer = 1024
 
@@ -281,7 +284,7 @@ func (p *Puller) take(ctx context.Context, l *lane, n int) ([]*Delivery, error) 
 	got := 0
 	for m := range batch.Messages() {
 		got++
-		if d := p.accept(ctx, m, before); d != nil {
+		if d := p.accept(ctx, m, before, l.wait()); d != nil {
 			found = append(found, d)
 		}
 	}
@@ -293,8 +296,8 @@ func (p *Puller) take(ctx context.Context, l *lane, n int) ([]*Delivery, error) 
 }
 
 // accept turns a message into a delivery, or ends it here when it is no job.
-func (p *Puller) accept(ctx context.Context, m jetstream.Msg, leased time.Time) *Delivery {
-	d, err := p.bus.newDelivery(ctx, m, p.o.Route, leased)
+func (p *Puller) accept(ctx context.Context, m jetstream.Msg, leased time.Time, wait time.Duration) *Delivery {
+	d, err := p.bus.newDelivery(ctx, m, p.o.Route, leased, wait)
 	switch {
 	case err == nil:
 		return d

@@ -26,17 +26,33 @@ import (
 //	ctl.ensure.<shard>.<model>.<class>            request: create the queue's consumer
 //	ctl.backlog, ctl.fleet                        requests: what waits, who works
 //	broker.<verb>                                 requests to the key brokers
+//	broker.gossip                                 what brokers tell each other, not stored
 //	kv.<bucket>.<key>                             a key-value entry, republished live
 
-// Subjects of requests that a broker answers, each in the queue group [BrokerGroup].
+// BrokerGroup is the queue group of all brokers: each request reaches one of them.
+const BrokerGroup = "broker"
+
+// Verbs that a broker answers, each on [SubjectBroker]. Workers use those of BrokerVerbsWorker; join is between brokers.
 const (
-	SubjectChallenge = "broker.challenge"
-	SubjectSession   = "broker.session"
-	SubjectGrant     = "broker.grant"
-	SubjectRelease   = "broker.release"
-	SubjectAttest    = "broker.attest"
-	// BrokerGroup is the queue group of all brokers: each request reaches one of them.
-	BrokerGroup = "broker"
+	VerbChallenge = "challenge"
+	VerbSession   = "session"
+	VerbGrant     = "grant"
+	VerbRenew     = "renew"
+	VerbRelease   = "release"
+	VerbAttest    = "attest"
+	VerbJoin      = "join"
+)
+
+// SubjectBroker is where a broker answers a verb.
+func SubjectBroker(verb string) string { return "broker." + verb }
+
+// subjectGossip carries what brokers tell each other, to each of them.
+const subjectGossip = "broker.gossip"
+
+// maxGossip bounds one piece of gossip, gossipBuffer how many wait to be read.
+const (
+	maxGossip    = 64 << 10
+	gossipBuffer = 4096
 )
 
 // Subjects of requests that the control service answers, each in the queue group [ControlGroup].

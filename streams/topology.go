@@ -56,6 +56,9 @@ type Topology struct {
 	Replicas int `json:"replicas"`
 	// Lanes is the number of parts a hot queue is split into by tenant, 1 to 64. Default 16; fixed once jobs are stored.
 	Lanes int `json:"lanes"`
+	// Lease is how long a delivered job belongs to its worker without a heartbeat. Default AckWait, at least 1 s. It holds
+	// for consumers made from then on.
+	Lease Duration `json:"lease"`
 	// TenantQueue is the largest number of jobs one tenant may have waiting per model and class. Default 100,000.
 	TenantQueue int64 `json:"tenant_queue"`
 	// ShardJobs bounds one job stream. Default 4,000,000 jobs.
@@ -75,7 +78,25 @@ type Topology struct {
 const (
 	maxLanes       = 64
 	minTenantQueue = 10
+	minLease       = time.Second
+	maxLease       = 10 * time.Minute
 )
+
+// Duration is a time.Duration that JSON spells as in "30s".
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return schemas.FieldError("duration", `must look like "30s"`)
+	}
+	*d = Duration(v)
+	return nil
+}
 
 // WithDefaults returns the topology with every zero field set.
 func (t Topology) WithDefaults() Topology {
@@ -87,6 +108,9 @@ func (t Topology) WithDefaults() Topology {
 	}
 	if t.Lanes == 0 {
 		t.Lanes = 16
+	}
+	if t.Lease == 0 {
+		t.Lease = Duration(AckWait)
 	}
 	if t.TenantQueue == 0 {
 		t.TenantQueue = 100_000
@@ -109,6 +133,8 @@ func (t Topology) Check() error {
 		return schemas.FieldError("replicas", "must be 1, 3 or 5")
 	case t.Lanes < 1 || t.Lanes > maxLanes:
 		return schemas.FieldError("lanes", "must lie between 1 and 64")
+	case time.Duration(t.Lease) < minLease || time.Duration(t.Lease) > maxLease:
+		return schemas.FieldError("lease", "must lie between 1 s and 10 min")
 	case t.TenantQueue < minTenantQueue:
 		return schemas.FieldError("tenant_queue", "must be at least 10")
 	case t.ShardJobs < t.TenantQueue:
@@ -183,7 +209,7 @@ func (t Topology) jobs() []jetstream.StreamConfig {
 			MaxAge:               JobAge,
 			AllowMsgTTL:          true,
 			Duplicates:           JobDuplicates,
-			Metadata:             map[string]string{metaLanes: strconv.Itoa(t.Lanes)},
+			Metadata: map[string]string{metaLanes: strconv.Itoa(t.Lanes), metaLease: time.Duration(t.Lease).String()},
 		})
 	}
 	return list
@@ -249,8 +275,11 @@ func (t Topology) buckets() []jetstream.StreamConfig {
 	return list
 }
 
-// metaLanes is the metadata entry of a job stream and of a queue's first consumer that holds the number of lanes.
-const metaLanes = "cocoon-lanes"
+// Metadata of a job stream: what consumers on it are made with. A queue's first consumer has metaLanes too.
+const (
+	metaLanes = "cocoon-lanes"
+	metaLease = "cocoon-lease"
+)
 
 // tunable are the fields that an operator may set otherwise, by their names in the JetStream API.
 var tunable = []string{"description", "max_age", "max_bytes", "max_msgs", "max_consumers", "max_msgs_per_subject",

@@ -242,6 +242,9 @@ func (s *Server) URL() string {
 // InProcess connects clients of this process without a socket; see streams.Config.
 func (s *Server) InProcess() nats.InProcessConnProvider { return s.server }
 
+// Dir is the folder of the state.
+func (s *Server) Dir() string { return s.server.StoreDir() }
+
 // Version is the version of the server.
 func (s *Server) Version() string { return server.VERSION }
 

@@ -1,0 +1,78 @@
+package streams
+
+import (
+	"context"
+	"errors"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cocoon-network/cocoon/schemas"
+)
+
+// tapMessages and tapBytes bound what waits for the function of [Bus.Tap].
+const (
+	tapMessages = 1 << 20
+	tapBytes    = 512 << 20
+)
+
+// Tap calls f, in the caller's goroutine, for everything that crosses the message system of this account until ctx ends;
+// ready is called when nothing more can be missed. It returns nil at the end of ctx, f's error, or [ErrMissed] when f was too
+// slow: then not everything was seen. It is for audits, such as proving that nothing readable is on the wire.
+func (b *Bus) Tap(ctx context.Context, ready func(), f func(subject string, header map[string][]string, body []byte) error) error {
+	sub, err := b.nc.SubscribeSync(">")
+	if err != nil {
+		return classify(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := sub.SetPendingLimits(tapMessages, tapBytes); err != nil {
+		return classify(err)
+	}
+	if err := b.Flush(ctx); err != nil {
+		return err
+	}
+	if ready != nil {
+		ready()
+	}
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		switch {
+		case errors.Is(err, nats.ErrSlowConsumer):
+			return ErrMissed
+		case err != nil && ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return classify(err)
+		}
+		if err := f(m.Subject, m.Header, m.Data); err != nil {
+			return err
+		}
+	}
+}
+
+// StreamNames lists the streams of this account, buckets and stores included, sorted.
+func (b *Bus) StreamNames(ctx context.Context) ([]string, error) {
+	all, err := b.streams(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sortedKeys(all), nil
+}
+
+// StoredMessage is a message that lies in a stream.
+type StoredMessage struct {
+	Stream  string
+	Seq     uint64
+	Subject string
+	Header  map[string][]string
+	Body    []byte
+}
+
+// Stored calls f for every message that lies in a stream, in order. An error of f ends it.
+func (b *Bus) Stored(ctx context.Context, stream string, f func(StoredMessage) error) error {
+	if stream == "" {
+		return schemas.FieldError("stream", "must be named")
+	}
+	return b.scan(ctx, stream, ">", 1, func(s stored) (bool, error) {
+		return true, f(StoredMessage{Stream: stream, Seq: s.seq, Subject: s.subject, Header: s.header, Body: s.data})
+	})
+}
