@@ -17,9 +17,6 @@ import (
 	"github.com/cocoon-network/cocoon/streams"
 )
 
-// subjectGossip is where brokers tell each other about leases.
-const subjectGossip = "broker.gossip"
-
 // Limits of the service around a broker.
 const (
 	// auditBacklog bounds the decisions that wait to be stored; auditBatch those stored with one call.
@@ -55,12 +52,9 @@ type BrokerOptions struct {
 // BrokerCall is the transport to the brokers of a network.
 func BrokerCall(bus *streams.Bus) enclave.Call {
 	return func(ctx context.Context, verb enclave.Verb, request []byte) ([]byte, error) {
-		return bus.Call(ctx, brokerSubject(verb), request)
+		return bus.Call(ctx, streams.SubjectBroker(string(verb)), request)
 	}
 }
-
-// brokerSubject is the subject of a verb.
-func brokerSubject(verb enclave.Verb) string { return "broker." + string(verb) }
 
 // brokerService is a broker with everything it follows and feeds.
 type brokerService struct {
@@ -146,11 +140,14 @@ func (s *brokerService) serve(ctx context.Context, group *errgroup.Group) error 
 	if s.broker, err = broker.New(ctx, cfg); err != nil {
 		return err
 	}
+	var answering sync.WaitGroup
 	for _, verb := range enclave.Verbs() {
-		group.Go(func() error { return s.answer(ctx, verb) })
+		answering.Add(1)
+		group.Go(func() error { return s.answer(ctx, verb, answering.Done) })
 	}
 	group.Go(func() error { return s.hear(ctx) })
 	group.Go(func() error { return s.store(ctx) })
+	answering.Wait() // keys are published only when calls are answered
 	return s.broker.Run(ctx, s)
 }
 
@@ -161,10 +158,13 @@ func (s *brokerService) join(ctx context.Context, verb enclave.Verb, request []b
 	return BrokerCall(s.o.Bus)(ctx, verb, request)
 }
 
-// answer serves one verb.
-func (s *brokerService) answer(ctx context.Context, verb enclave.Verb) error {
+// answer serves one verb. ready is called once, also when it could not be served.
+func (s *brokerService) answer(ctx context.Context, verb enclave.Verb, ready func()) error {
+	once := sync.OnceFunc(ready)
+	defer once()
 	return s.o.Bus.Serve(ctx, streams.ServeOptions{
-		Subject: brokerSubject(verb), Queue: streams.BrokerGroup, Workers: grantWorkers, MaxBody: schemas.MaxCall,
+		Subject: streams.SubjectBroker(string(verb)), Queue: streams.BrokerGroup, Workers: grantWorkers, MaxBody: schemas.MaxCall,
+		Ready: once,
 	}, func(ctx context.Context, r streams.Request) ([]byte, error) {
 		return s.broker.Handle(ctx, verb, r.Body)
 	})
@@ -172,15 +172,17 @@ func (s *brokerService) answer(ctx context.Context, verb enclave.Verb) error {
 
 // gossip tells the other brokers. A message that cannot be sent costs at most double work.
 func (s *brokerService) gossip(_ context.Context, message []byte) {
-	if err := s.o.Bus.Conn().Publish(subjectGossip, message); err != nil {
+	if err := s.o.Bus.Gossip(message); err != nil {
 		s.o.Log.Warn("leases could not be told", "error", err)
 	}
 }
 
 // hear listens to the other brokers, and to this one, whose own words change nothing.
 func (s *brokerService) hear(ctx context.Context) error {
-	return s.o.Bus.Serve(ctx, streams.ServeOptions{Subject: subjectGossip, Workers: 1}, func(_ context.Context, r streams.Request) ([]byte, error) {
-		return nil, s.broker.Hear(r.Body)
+	return s.o.Bus.HearGossip(ctx, func(message []byte) {
+		if err := s.broker.Hear(message); err != nil {
+			s.o.Log.Warn("gossip refused", "error", err)
+		}
 	})
 }
 

@@ -1,0 +1,178 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cocoon-network/cocoon/enclave"
+	"github.com/cocoon-network/cocoon/enclave/attesttest"
+	"github.com/cocoon-network/cocoon/enclave/broker"
+	"github.com/cocoon-network/cocoon/enclave/cli"
+	"github.com/cocoon-network/cocoon/enclave/enclavetest"
+	"github.com/cocoon-network/cocoon/enclave/sim"
+	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/streams"
+	"github.com/cocoon-network/cocoon/streams/streamstest"
+)
+
+// network is a bus with a policy, a catalogue and one funded tenant.
+type network struct {
+	net    *enclavetest.Net
+	bus    *streams.Bus
+	tenant *enclave.Tenant
+}
+
+// setup publishes what brokers follow.
+func setup(t *testing.T) *network {
+	t.Helper()
+	n := &network{net: enclavetest.New(t), bus: streamstest.New(t)}
+	n.tenant = n.net.Tenant(t)
+	credit, err := n.net.Credit.Account(t.Context(), n.tenant.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := credit.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.put(t, streams.BucketCredit, string(n.tenant.ID()), encoded)
+	policy := n.net.World.Policy()
+	policy.Version++
+	signed := n.net.World.Sign(t, policy)
+	if _, err := n.net.World.Keeper.Offer(signed); err != nil {
+		t.Fatal(err)
+	}
+	n.put(t, streams.BucketPolicy, "current", signed)
+	n.put(t, streams.BucketCatalogue, "current", n.net.World.Sign(t, enclavetest.NewCatalogue()))
+	return n
+}
+
+// put sets one value.
+func (n *network) put(t *testing.T, bucket streams.BucketName, key string, value []byte) {
+	t.Helper()
+	if _, err := n.bus.Bucket(bucket).Put(t.Context(), key, value); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serve runs a broker until stop is called, and returns when it is ready.
+func (n *network) serve(t *testing.T, o cli.BrokerOptions) (b *broker.Broker, stop func()) {
+	t.Helper()
+	o.Bus, o.Trust, o.Collateral = n.bus, n.net.World.Trust, n.net.World.Platform.Collateral()
+	o.Attester = n.net.World.Boot(t, sim.MachineSpec{Name: "broker", Image: attesttest.BrokerImage, PolicyRoot: o.Trust.Roots.Hash()})
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, ended := make(chan *broker.Broker, 1), make(chan error, 1)
+	o.Ready = func(b *broker.Broker) { ready <- b }
+	go func() { ended <- cli.ServeBroker(ctx, o) }()
+	stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the broker ended with %v", err)
+		}
+	}
+	select {
+	case b = <-ready:
+		return b, stop
+	case err := <-ended:
+		t.Fatalf("the broker did not start: %v", err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("the broker was not ready in time")
+	}
+	return nil, nil
+}
+
+// run takes one job the whole way over the bus.
+func (n *network) run(t *testing.T) error {
+	t.Helper()
+	ref, err := schemas.ParseModelID(string(enclavetest.Model))
+	if err != nil {
+		t.Fatal(err)
+	}
+	published, err := n.bus.Bucket(streams.BucketKeys).Get(t.Context(), ref.Slug())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := enclave.VerifyKey(t.Context(), n.net, enclavetest.Model, published.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := n.net.Seal(t, enclave.NewSubmission(n.tenant, key), "hello")
+	worker := n.net.NewSession(t)
+	granted, err := worker.Grant(t.Context(), cli.BrokerCall(n.bus), []enclave.Candidate{enclavetest.Candidate(sealed)})
+	if err != nil {
+		return err
+	}
+	if granted[0].Err != nil {
+		return granted[0].Err
+	}
+	outcome, err := granted[0].Job.Finish(enclavetest.Result([]byte("hi")), time.Now(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := n.tenant.OpenResult(outcome, enclave.Expect{Envelope: sealed.Hash, Broker: key.Broker()})
+	if err != nil || string(answer.Result.Body) != "hi" {
+		t.Errorf("%s, %v", answer.Result.Body, err)
+	}
+	return nil
+}
+
+func TestServeBroker(t *testing.T) {
+	t.Parallel()
+	n := setup(t)
+	dir := t.TempDir()
+	sealer, err := broker.NewFileSealer(filepath.Join(dir, "seal.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := cli.BrokerOptions{Store: broker.NewFileStore(filepath.Join(dir, "state")), Sealer: sealer, Found: true}
+	first, stop := n.serve(t, stored)
+	if err := n.run(t); err != nil {
+		t.Fatal(err)
+	}
+	// Another broker joins the group over the bus; the two answer as one.
+	second, stopSecond := n.serve(t, cli.BrokerOptions{Join: true})
+	if !first.Public().Equal(second.Public()) {
+		t.Fatal("the brokers are not one group")
+	}
+	stop()
+	if err := n.run(t); err != nil {
+		t.Fatal(err)
+	}
+	stopSecond()
+	// All brokers stop; the first starts again from its sealed state.
+	again, stopAgain := n.serve(t, stored)
+	defer stopAgain()
+	if !first.Public().Equal(again.Public()) {
+		t.Fatal("the broker came back as another group")
+	}
+	if err := n.run(t); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServeBrokerWithoutCredit(t *testing.T) {
+	t.Parallel()
+	n := setup(t)
+	_, stop := n.serve(t, cli.BrokerOptions{Found: true})
+	defer stop()
+	n.tenant = n.net.Tenant(t) // its credit is never published
+	if err := n.run(t); !errors.Is(err, schemas.KindCredit) {
+		t.Errorf("got %v, want %s", err, schemas.KindCredit)
+	}
+}
+
+func TestServeBrokerMustNotFound(t *testing.T) {
+	t.Parallel()
+	n := setup(t)
+	world := n.net.World
+	err := cli.ServeBroker(t.Context(), cli.BrokerOptions{
+		Bus: n.bus, Trust: world.Trust, Collateral: world.Platform.Collateral(),
+		Attester: world.Boot(t, sim.MachineSpec{Name: "broker", Image: attesttest.BrokerImage, PolicyRoot: world.Trust.Roots.Hash()}),
+	})
+	if !errors.Is(err, schemas.KindNotFound) {
+		t.Errorf("got %v, want %s", err, schemas.KindNotFound)
+	}
+}
