@@ -40,6 +40,10 @@ type Answer struct {
 	Fingerprint string
 	// Grant and Receipt are the compact JWS behind the charge; empty when nothing is owed.
 	Grant, Receipt string
+	// GrantVerified says that the grant's signature was checked with the key of a broker that attested itself to this
+	// client. It is false for an old outcome whose broker is gone; the receipt is always verified against the grant, and
+	// the result opens only if who opened the job made it.
+	GrantVerified bool
 }
 
 // Text is the text of the first choice, empty when the answer has none.

@@ -2,13 +2,23 @@ package producers
 
 import (
 	"context"
-	"iter"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
+)
+
+// Defaults and limits of Options.
+const (
+	DefaultPublishWait   = 30 * time.Second
+	DefaultResubmitAfter = 10 * time.Minute
+	DefaultMaxPending    = 10_000
+	// minPublishWait survives the death of a cluster's leader, which takes up to 9 s.
+	minPublishWait = 10 * time.Second
 )
 
 // Options say who asks and whom to trust. Tenant and Trust are required.
@@ -19,17 +29,17 @@ type Options struct {
 	Trust schemas.Trust
 	// Verifier judges the broker's evidence; nil means the production verifier under the policy that Trust signs.
 	Verifier enclave.Verifier
-	// Record remembers what was submitted; nil means memory, which dies with the process.
+	// Record remembers what was submitted; nil means memory, which dies with the process. The caller closes it.
 	Record Record
 	// Class is for jobs that ask for none; empty means standard.
 	Class schemas.Class
 	// PublishWait is how long a job is offered to a network that cannot be reached. Default 30 s; less than 10 s would
-	// not survive the death of a broker's leader and is refused.
+	// not survive the death of a leader and is refused.
 	PublishWait time.Duration
 	// ResubmitAfter is how long a published job may stay without an outcome before the same bytes are sent again, in
 	// case the network lost them. Default 10 min.
 	ResubmitAfter time.Duration
-	// MaxPending bounds the jobs that wait for an outcome; one more is KindBusy. Default 10,000.
+	// MaxPending bounds the jobs of Submit, Do and Stream that wait for an outcome; one more is KindBusy. Default 10,000.
 	MaxPending int
 	// Linkable lets jobs that are submitted one by one share an encapsulation, which saves most of the cost of sealing;
 	// who sees the envelopes can then tell that they come from one process. Default false: one each.
@@ -38,118 +48,148 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// withDefaults fills zero values and refuses what cannot work.
+func (o Options) withDefaults() (Options, error) {
+	if o.Tenant == nil {
+		return o, schemas.FieldError("Tenant", "is required")
+	}
+	if err := o.Trust.Check(); err != nil {
+		return o, err
+	}
+	if o.PublishWait == 0 {
+		o.PublishWait = DefaultPublishWait
+	}
+	if o.PublishWait < minPublishWait {
+		return o, schemas.FieldError("PublishWait", "must be at least 10 s")
+	}
+	if o.ResubmitAfter <= 0 {
+		o.ResubmitAfter = DefaultResubmitAfter
+	}
+	if o.MaxPending <= 0 {
+		o.MaxPending = DefaultMaxPending
+	}
+	if o.Record == nil {
+		o.Record = NewMemoryRecord()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
 // Client is one tenant's way into the network. It is safe for concurrent use.
-type Client struct{}
+type Client struct {
+	o        Options
+	bus      *streams.Bus
+	owned    bool // Close closes the bus too
+	believer *believer
+	hub      *hub
+
+	life context.Context
+	stop context.CancelCauseFunc
+	wg   sync.WaitGroup // every goroutine of the client
+	// slots holds one value for each job that waits.
+	slots chan struct{}
+
+	mu     sync.Mutex // guards the fields below
+	shared map[schemas.ModelID]*sharedSubmission
+	live   map[schemas.JobID]*Handle // jobs that this process waits for, by Handle.ID
+}
+
+// errClosed is the cause of everything that ends because the client was closed.
+var errClosed = &schemas.Error{Kind: schemas.KindUnavailable, Message: "the client is closed"}
 
 // Dial connects to the network and returns a client that owns the connection.
 func Dial(ctx context.Context, network streams.Config, o Options) (*Client, error) {
-	panic("unfinished")
+	bus, err := streams.Connect(ctx, network)
+	if err != nil {
+		return nil, err
+	}
+	c, err := New(bus, o)
+	if err != nil {
+		if cerr := bus.Close(ctx); cerr != nil {
+			err = fmt.Errorf("%w (and closing the connection: %w)", err, cerr)
+		}
+		return nil, err
+	}
+	c.owned = true
+	return c, nil
 }
 
 // New returns a client over a connection that stays the caller's.
-func New(bus *streams.Bus, o Options) (*Client, error) { panic("unfinished") }
+func New(bus *streams.Bus, o Options) (*Client, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		o: o, bus: bus, slots: make(chan struct{}, o.MaxPending),
+		shared: map[schemas.ModelID]*sharedSubmission{}, live: map[schemas.JobID]*Handle{},
+	}
+	c.life, c.stop = context.WithCancelCause(context.Background())
+	if c.believer, err = newBeliever(bus, o, o.Logger); err != nil {
+		return nil, err
+	}
+	c.hub = newHub(c.life, &c.wg, bus, o.Tenant.ID(), o.Logger)
+	return c, nil
+}
 
 // Close ends all waits and every goroutine of the client. What was submitted stays submitted and recorded.
-func (c *Client) Close(ctx context.Context) error { panic("unfinished") }
+func (c *Client) Close(ctx context.Context) error {
+	c.stop(errClosed)
+	c.wg.Wait()
+	if c.owned {
+		return c.bus.Close(ctx)
+	}
+	return nil
+}
 
 // Tenant is who submits.
-func (c *Client) Tenant() schemas.TenantID { panic("unfinished") }
+func (c *Client) Tenant() schemas.TenantID { return c.o.Tenant.ID() }
 
-// JobID derives the job id of a key: see [enclave.Tenant.JobID].
-func (c *Client) JobID(key string) schemas.JobID { panic("unfinished") }
+// Derive makes a key for the tenant's own use: see [enclave.Tenant.Derive].
+func (c *Client) Derive(label string) [32]byte { return c.o.Tenant.Derive(label) }
 
 // Environment says whether the hardware that the client trusts is real.
-func (c *Client) Environment() schemas.Environment { panic("unfinished") }
+func (c *Client) Environment() schemas.Environment { return c.o.Trust.Environment }
 
-// Catalogue returns the verified catalogue: models and prices.
-func (c *Client) Catalogue(ctx context.Context) (*schemas.Catalogue, error) { panic("unfinished") }
+// Catalogue returns the verified catalogue: models and prices. It is at most a minute old.
+func (c *Client) Catalogue(ctx context.Context) (*schemas.Catalogue, error) {
+	return c.believer.prices(ctx)
+}
 
-// Trust verifies everything that sealing for a model rests on and says what was found.
+// Trust verifies everything that sealing for a model rests on and says what was found: the key, how its broker was
+// admitted and until when both are good. model is a name, name@revision or full id.
 func (c *Client) Trust(ctx context.Context, model string) (*enclave.TrustedKey, error) {
-	panic("unfinished")
+	catalogue, err := c.believer.prices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m, err := catalogue.Find(model)
+	if err != nil {
+		return nil, err
+	}
+	return c.believer.key(ctx, m)
 }
 
-// Submit hands a job to the network and returns when it is stored there.
-func (c *Client) Submit(ctx context.Context, j Job) (*Handle, error) { panic("unfinished") }
-
-// Do submits a job and waits for its answer.
-func (c *Client) Do(ctx context.Context, j Job) (*Answer, error) { panic("unfinished") }
-
-// Stream submits a job whose body asks for a stream and yields its events; the last one has the Answer. An error ends
-// it. Leaving the loop early leaves the job running: see [Client.Cancel].
-func (c *Client) Stream(ctx context.Context, j Job) iter.Seq2[Event, error] { panic("unfinished") }
-
-// Cancel asks the network to end a job. Its outcome follows as for every job.
-func (c *Client) Cancel(ctx context.Context, id schemas.JobID) (streams.CancelState, error) {
-	panic("unfinished")
+// Price says what a job may cost, without sealing it.
+func (c *Client) Price(ctx context.Context, j Job) (Cost, error) {
+	p, err := c.plan(ctx, &j)
+	if err != nil {
+		return Cost{}, err
+	}
+	return p.cost, nil
 }
 
-// Get returns what is known of a job now.
-func (c *Client) Get(ctx context.Context, id schemas.JobID) (*Status, error) { panic("unfinished") }
-
-// Watch waits until a job has an outcome, in this process or another.
-func (c *Client) Watch(ctx context.Context, id schemas.JobID) (*Answer, error) { panic("unfinished") }
-
-// Resume takes up the recorded jobs that have no outcome yet, sends again what may have been lost, and yields their
-// outcomes as they come.
-func (c *Client) Resume(ctx context.Context) iter.Seq2[*Answer, error] { panic("unfinished") }
-
-// Status is what is known of a job.
-type Status struct {
-	// Job is the id and State how far it has come.
-	Job   schemas.JobID
-	State State
-	// Answer is set when State is done and the job has something to show; Err is why it does not have all of it.
-	Answer *Answer
-	Err    error
-}
-
-// Handle is a submitted job.
-type Handle struct {
-	// ID is the job.
-	ID schemas.JobID
-}
-
-// Wait returns the answer. It may be called any number of times.
-func (h *Handle) Wait(ctx context.Context) (*Answer, error) { panic("unfinished") }
-
-// Sealed is a job that can be published: what a producer must remember of it until its outcome is verified. Everything in
-// it may be stored in the open.
-type Sealed struct {
-	Attributes schemas.Attributes
-	Hash       schemas.Hash
-	// Envelope is the message body; it is not needed any more to verify an outcome.
-	Envelope []byte
-	// Shard is the model's job stream.
-	Shard int
-}
-
-// Seal seals jobs without sending anything. Jobs for one model share encapsulations.
-func (c *Client) Seal(ctx context.Context, jobs []Job) ([]Sealed, error) { panic("unfinished") }
-
-// Publish sends sealed jobs and returns one result each, in order. Doing it again with the same bytes is harmless.
-func (c *Client) Publish(ctx context.Context, jobs []Sealed) []streams.Published {
-	panic("unfinished")
-}
-
-// Collect returns a collector of outcomes.
-func (c *Client) Collect() *Collector { panic("unfinished") }
-
-// Collector verifies the outcomes of many jobs as they come.
-type Collector struct{}
-
-// Add expects outcomes for jobs. asked also looks for outcomes that may be there already.
-func (k *Collector) Add(jobs []Sealed, asked bool) { panic("unfinished") }
-
-// Next waits for the next outcome.
-func (k *Collector) Next(ctx context.Context) (Settled, error) { panic("unfinished") }
-
-// Close forgets the jobs that have no outcome yet.
-func (k *Collector) Close() { panic("unfinished") }
-
-// Settled is one job's outcome: an answer, an error, or both for a job that was cancelled after it cost something.
-type Settled struct {
-	Job    schemas.JobID
-	Answer *Answer
-	Err    error
+// patiently repeats the steps before publishing while the network cannot be reached, for Options.PublishWait at most:
+// a broker's restart must not fail a submission.
+func (c *Client) patiently(ctx context.Context, step func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.o.PublishWait)
+	defer cancel()
+	for {
+		err := step(ctx)
+		if err == nil || schemas.KindOf(err) != schemas.KindUnavailable || !pause(ctx, retryPause) {
+			return err
+		}
+	}
 }

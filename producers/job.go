@@ -43,9 +43,12 @@ type Job struct {
 	// IdempotencyKey makes the same key with the same request the same job: a second submission gets the first one's
 	// answer, another request under the key KindConflict. Empty means that every submission is a job of its own.
 	IdempotencyKey string
-	// Live asks for live chunks. Client.Stream sets it; it is separate from "stream" in the body because the engine
-	// makes chunks only for a body that asks for them.
+	// Live has the worker send chunks while it runs, for [Handle.Events]; the body must ask for a stream too, or the
+	// engine makes none. Client.Stream sets it.
 	Live bool
+	// Ephemeral keeps the job out of the record: nobody will ask for it after this process. Do and Stream set it for
+	// jobs without an idempotency key.
+	Ephemeral bool
 }
 
 // call parses the job's request and fills what the body decides.

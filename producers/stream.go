@@ -1,0 +1,110 @@
+package producers
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/cocoon-network/cocoon/producers/openai"
+	"github.com/cocoon-network/cocoon/schemas"
+)
+
+// Stream submits a job whose body asks for a stream and yields its events; the last one has the Answer. An error ends
+// the stream: what was yielded before it stands, but it is not the whole answer. Leaving the loop early leaves the job
+// running: use Submit and [Handle.Events] where it may have to be cancelled.
+func (c *Client) Stream(ctx context.Context, j Job) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		j.Live, j.Ephemeral = true, j.IdempotencyKey == ""
+		h, err := c.Submit(ctx, j)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		h.Events(ctx)(yield)
+	}
+}
+
+// Events yields the events of a live job while they come, and at the end the answer. Live chunks can be lost: from the
+// first one that is missing on, events wait for the outcome, and the rest of the answer comes as one event. A job that
+// was run again and answered otherwise ends with KindEngine. Live chunks go to the first loop only; for another one, and
+// for a job that is not live, the whole answer comes at the end.
+func (h *Handle) Events(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		s := &eventStream{h: h, yield: yield}
+		if h.plan != nil {
+			s.follow = openai.NewAssembler(h.plan.call)
+		}
+		if h.chunks != nil && h.watched.CompareAndSwap(false, true) && !s.live(ctx) {
+			return
+		}
+		answer, err := h.Wait(ctx)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		s.finish(answer)
+	}
+}
+
+// eventStream is one loop over a job's events.
+type eventStream struct {
+	h      *Handle
+	yield  func(Event, error) bool
+	follow *openai.Assembler // nil when it is not known what was asked
+}
+
+// live yields chunks until the job ends or one is missing. It returns false when the caller has left the loop.
+func (s *eventStream) live(ctx context.Context) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// The outcome ends the wait for chunks: what has not arrived by then comes out of it.
+	defer context.AfterFunc(s.h.over, cancel)()
+	opener := s.h.c.o.Tenant.ChunkOpener(s.h.streamed.Attributes.ID, s.h.streamed.Hash)
+	for runs := 0; ; {
+		frame, err := s.h.chunks.Next(ctx)
+		if err != nil {
+			return true // the job ended, chunks were missed, or ctx ended, which Wait will say
+		}
+		chunk, err := opener.Open(frame)
+		switch {
+		case errors.Is(err, schemas.KindReplayed):
+			continue
+		case err != nil:
+			return true
+		}
+		if chunk.NewRun {
+			runs++
+		}
+		if chunk.Missed || runs > 1 {
+			return true
+		}
+		for _, event := range chunk.Events {
+			if s.follow != nil && s.follow.Add(event) != nil {
+				return true
+			}
+			if !s.yield(Event{Data: event}, nil) {
+				return false
+			}
+		}
+		if chunk.Last {
+			return true
+		}
+	}
+}
+
+// finish yields what was not seen live, and the answer.
+func (s *eventStream) finish(a *Answer) {
+	if s.follow != nil && a.HTTP < 400 {
+		rest, err := s.follow.Finish(a.Body)
+		if err != nil {
+			s.yield(Event{}, err)
+			return
+		}
+		for _, event := range rest {
+			if !s.yield(Event{Data: event}, nil) {
+				return
+			}
+		}
+	}
+	s.yield(Event{Answer: a}, nil)
+}
