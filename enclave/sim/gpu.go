@@ -99,6 +99,9 @@ func firmwareExtension(digest [sha512.Size384]byte) (pkix.Extension, error) {
 	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 23, 133, 5, 4, 1}, Value: value}, err
 }
 
+// ID is the id under which verifiers and policies know the GPU.
+func (g *GPU) ID() schemas.Hash { return schemas.HashOf(g.die.cert.RawSubjectPublicKeyInfo) }
+
 // Name implements nvidia.Device.
 func (g *GPU) Name() (string, error) { return GPUName, nil }
 

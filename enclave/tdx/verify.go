@@ -90,9 +90,6 @@ func (v *Verifier) Verify(ctx context.Context, raw []byte, roots []schemas.Hash,
 	if err != nil {
 		return nil, err
 	}
-	if err := s.signed(q); err != nil {
-		return nil, err
-	}
 	return s.appraise(q)
 }
 
@@ -103,7 +100,8 @@ func (v *Verifier) Holds(ctx context.Context, r *Report, now time.Time) bool {
 	return err == nil && snap.digest == r.Collateral && now.Before(r.NextUpdate)
 }
 
-// stand finds the standing of the quote's machine, or establishes it by full verification.
+// stand finds the standing of the quote's machine, or establishes it by full verification. In both cases the signatures
+// of this quote have been checked when it returns.
 func (v *Verifier) stand(ctx context.Context, raw []byte, q *quote, roots []schemas.Hash, now time.Time) (*standing, error) {
 	key := schemas.HashOf(q.chain)
 	v.mu.Lock()
@@ -115,7 +113,7 @@ func (v *Verifier) stand(ctx context.Context, raw []byte, q *quote, roots []sche
 			return nil, err
 		}
 		if snap.digest == known.collateral && known.valid(now) {
-			return known, nil
+			return known, known.chain.signed(q)
 		}
 	}
 	chain, err := parseChain(q.chain)
@@ -126,6 +124,9 @@ func (v *Verifier) stand(ctx context.Context, raw []byte, q *quote, roots []sche
 		return nil, refuse("quote.root", "%s (%s) is not a root this policy names", chain.root.Subject.CommonName, chain.rootHash)
 	}
 	if err := chain.check(now); err != nil {
+		return nil, err
+	}
+	if err := chain.signed(q); err != nil {
 		return nil, err
 	}
 	snap, err := v.snapshot(ctx, chain)
@@ -284,8 +285,8 @@ func (s *snapshot) Get(url string) (map[string][]string, []byte, error) {
 var issuerHeaders = [...]string{"Tcb-Info-Issuer-Chain", "Sgx-Enclave-Identity-Issuer-Chain", "Sgx-Pck-Crl-Issuer-Chain"}
 
 // signed checks the two signatures of a quote and that the PCK vouches for the attestation key.
-func (s *standing) signed(q *quote) error {
-	pck, ok := s.chain.leaf.PublicKey.(*ecdsa.PublicKey)
+func (c *pckChain) signed(q *quote) error {
+	pck, ok := c.leaf.PublicKey.(*ecdsa.PublicKey)
 	if !ok || pck.Curve != elliptic.P256() {
 		return refuse("quote.chain", "the PCK is not a P-256 key")
 	}
