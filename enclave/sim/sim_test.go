@@ -40,7 +40,7 @@ func chains(t *testing.T, p *sim.Platform) (all []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all = append(all, quote[bytes.Index(quote, []byte("-----BEGIN")):]...)
+	all = append(append(all, quote[bytes.Index(quote, []byte("-----BEGIN")):]...), '\n') // the quote ends its chain with a zero
 	gpu, err := p.GPU("host", 0)
 	if err != nil {
 		t.Fatal(err)
