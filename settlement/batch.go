@@ -161,8 +161,8 @@ func (t *tx) insertBatch(w walletRow, r *batchRecord, recalled bool) error {
 		return corrupt("the record of batch %d is damaged", r.Statement.Batch)
 	}
 	number := int64(r.Statement.Batch)
-	if _, err := t.exec(`INSERT INTO batches (number, wallet, state, query, created, body, record, published, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		number, w.id, string(batchSigned), int64(r.Query), r.Created.Unix(), body, record, flag(recalled), r.Cost); err != nil {
+	if _, err := t.exec(`INSERT INTO batches (number, wallet, state, query, created, body, record, published, cost, root) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		number, w.id, string(batchSigned), int64(r.Query), r.Created.Unix(), body, record, flag(recalled), r.Cost, hex.EncodeToString(r.Statement.Root[:])); err != nil {
 		return err
 	}
 	if _, err := t.exec("UPDATE wallets SET next_query = ? WHERE id = ?", int64(r.Query.Next()), w.id); err != nil {

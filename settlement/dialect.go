@@ -70,12 +70,20 @@ const (
 	checkpointPages = 4096
 )
 
+// IsFile reports whether a dsn names a SQLite file rather than a server.
+func IsFile(dsn string) bool {
+	return !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://")
+}
+
+// FilePath is the path of the SQLite file that a dsn names.
+func FilePath(dsn string) string { return strings.TrimPrefix(dsn, "sqlite:") }
+
 // open connects to the database that dsn names: one handle that writes, one that reads.
 func open(dsn string) (d *dialect, write, read *sql.DB, err error) {
-	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+	if !IsFile(dsn) {
 		return openPostgres(dsn)
 	}
-	path := strings.TrimPrefix(dsn, "sqlite:")
+	path := FilePath(dsn)
 	if path == "" || strings.Contains(path, "://") {
 		return nil, nil, nil, schemas.FieldError("dsn", "must be the path of a SQLite file or postgres://…")
 	}

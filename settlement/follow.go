@@ -25,6 +25,7 @@ type walletRow struct {
 	cursor  ton.Cursor
 	query   ton.QueryID
 	stopped string
+	forced  bool
 }
 
 // pageLimit is how many transactions are booked in one commit.
@@ -57,15 +58,16 @@ func (l *Ledger) openWallet(ctx context.Context, address schemas.Owner, as role)
 // wallet reads a followed wallet.
 func (t *tx) wallet(address schemas.Owner) (w walletRow, err error) {
 	var cursor string
-	found, err := t.one([]any{&w.id, &w.role, &cursor, &w.query, &w.stopped},
-		"SELECT id, role, cursor, next_query, stopped FROM wallets WHERE address = ?", string(address))
+	var forced int64
+	found, err := t.one([]any{&w.id, &w.role, &cursor, &w.query, &w.stopped, &forced},
+		"SELECT id, role, cursor, next_query, stopped, forced FROM wallets WHERE address = ?", string(address))
 	if err == nil && !found {
 		err = schemas.Errorf(schemas.KindNotFound, "wallet %s is not followed", address)
 	}
 	if err != nil {
 		return w, err
 	}
-	w.address = address
+	w.address, w.forced = address, forced != 0
 	if w.cursor, err = ton.ParseCursor(cursor); err != nil {
 		err = corrupt("cursor of wallet %s: %w", address, err)
 	}

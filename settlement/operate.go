@@ -19,9 +19,13 @@ type PayoutState struct {
 	Treasury schemas.Owner `json:"treasury"`
 	// Stopped is why payouts are stopped: "operator", "unknown_payment" or "unexplained_balance"; empty while they run.
 	Stopped string `json:"stopped,omitempty"`
+	// Held is the tenants' money, stake included.
+	Held schemas.NanoTON `json:"held"`
 	// Owed is the sum of what owners are owed and no batch carries yet.
 	Owed schemas.NanoTON `json:"owed"`
-	// Inflight is the sum of the batches that are signed and not judged.
+	// Paid is what the chain shows as paid to owners, less what came back.
+	Paid schemas.NanoTON `json:"paid"`
+	// Inflight is the sum of earnings in batches that are signed and not judged.
 	Inflight schemas.NanoTON `json:"inflight"`
 	// Fees is what the network has earned and not withdrawn, Gas what the chain has taken.
 	Fees schemas.NanoTON `json:"fees"`
@@ -36,10 +40,18 @@ func (l *Ledger) Payouts(ctx context.Context) (s PayoutState, err error) {
 		if _, err := t.one([]any{&s.Treasury, &s.Stopped}, "SELECT address, stopped FROM wallets WHERE role = 'treasury' ORDER BY id DESC LIMIT 1"); err != nil {
 			return err
 		}
-		if _, err := t.one([]any{&s.Owed}, "SELECT COALESCE(SUM(a.balance), 0) FROM owners o JOIN accounts a ON a.id = o.account WHERE a.balance > 0"); err != nil {
-			return err
+		for query, into := range map[string]*schemas.NanoTON{
+			"SELECT CAST(COALESCE(SUM(a.balance), 0) AS BIGINT) FROM owners o JOIN accounts a ON a.id = o.account":              &s.Owed,
+			"SELECT CAST(COALESCE(SUM(a.balance), 0) AS BIGINT) FROM tenants t JOIN accounts a ON a.id IN (t.account, t.stake)": &s.Held,
+			"SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM items WHERE state = 'open' AND withdrawal IS NULL":            &s.Inflight,
+			`SELECT CAST(COALESCE((SELECT SUM(amount) FROM items WHERE state = 'paid' AND withdrawal IS NULL), 0)
+				- COALESCE((SELECT SUM(returned) FROM owners), 0) AS BIGINT)`: &s.Paid,
+		} {
+			if _, err := t.one([]any{into}, query); err != nil {
+				return err
+			}
 		}
-		for name, into := range map[string]*schemas.NanoTON{acctInflight: &s.Inflight, acctFees: &s.Fees, acctGas: &s.Gas, acctTreasury: &s.Booked} {
+		for name, into := range map[string]*schemas.NanoTON{acctFees: &s.Fees, acctGas: &s.Gas, acctTreasury: &s.Booked} {
 			if _, err := t.one([]any{into}, "SELECT balance FROM accounts WHERE name = ?", name); err != nil {
 				return err
 			}
@@ -57,6 +69,25 @@ func (l *Ledger) StopPayouts(ctx context.Context) error {
 		if err == nil && n == 0 {
 			err = schemas.Errorf(schemas.KindNotFound, "there is no treasury yet")
 		}
+		return err
+	})
+}
+
+// RunPayouts has the next round pay every positive balance of at least its owner's minimum, whatever the thresholds say.
+func (l *Ledger) RunPayouts(ctx context.Context) error {
+	return l.write(ctx, func(t *tx) error {
+		n, err := t.exec("UPDATE wallets SET forced = 1 WHERE role = 'treasury'")
+		if err == nil && n == 0 {
+			err = schemas.Errorf(schemas.KindNotFound, "there is no treasury yet")
+		}
+		return err
+	})
+}
+
+// unforce notes that the round was made that RunPayouts asked for.
+func (l *Ledger) unforce(ctx context.Context, w walletRow) error {
+	return l.write(ctx, func(t *tx) error {
+		_, err := t.exec("UPDATE wallets SET forced = 0 WHERE id = ?", w.id)
 		return err
 	})
 }
@@ -135,6 +166,9 @@ func (t *tx) adopt(s Stranger) error {
 			return err
 		}
 		ref := s.Transaction + "/" + strconv.Itoa(i)
+		if _, err := t.exec("UPDATE owners SET returned = returned - ? WHERE account = ?", int64(out.Amount), account); err != nil {
+			return err
+		}
 		if _, err := t.post(entryAdopted, ref, s.lt, posting{account, -out.Amount}, posting{treasury, out.Amount}); err != nil {
 			return err
 		}
@@ -145,8 +179,12 @@ func (t *tx) adopt(s Stranger) error {
 
 // Payee is a worker owner as payouts see it.
 type Payee struct {
-	Owner schemas.Owner   `json:"owner"`
-	Owed  schemas.NanoTON `json:"owed"`
+	Owner schemas.Owner `json:"owner"`
+	// Owed is what no batch carries yet, Inflight what a batch carries that is not judged, Paid what the chain shows as
+	// paid, less what came back. Their sum is what the owner ever earned.
+	Owed     schemas.NanoTON `json:"owed"`
+	Inflight schemas.NanoTON `json:"inflight"`
+	Paid     schemas.NanoTON `json:"paid"`
 	// Minimum is the smallest payout that the owner wants.
 	Minimum schemas.NanoTON `json:"minimum"`
 	// Flagged is why the owner is not paid: "bounced", or empty.
@@ -158,10 +196,13 @@ func (l *Ledger) Payees(ctx context.Context, limit int) (all []Payee, err error)
 	err = l.read(ctx, func(t *tx) error {
 		return t.each(func(scan func(...any) error) error {
 			var p Payee
-			err := scan(&p.Owner, &p.Owed, &p.Minimum, &p.Flagged)
+			err := scan(&p.Owner, &p.Owed, &p.Inflight, &p.Paid, &p.Minimum, &p.Flagged)
 			all = append(all, p)
 			return err
-		}, `SELECT o.address, a.balance, o.minimum, o.flagged FROM owners o JOIN accounts a ON a.id = o.account
+		}, `SELECT o.address, a.balance, CAST(COALESCE(i.open, 0) AS BIGINT), CAST(COALESCE(i.paid, 0) - o.returned AS BIGINT), o.minimum, o.flagged
+			FROM owners o JOIN accounts a ON a.id = o.account
+			LEFT JOIN (SELECT account, SUM(CASE WHEN state = 'open' THEN amount ELSE 0 END) AS open,
+				SUM(CASE WHEN state = 'paid' THEN amount ELSE 0 END) AS paid FROM items GROUP BY account) i ON i.account = o.account
 			ORDER BY a.balance DESC, o.address LIMIT ?`, limit)
 	})
 	return all, err
@@ -207,6 +248,8 @@ type PayoutBatch struct {
 	Total   schemas.NanoTON `json:"total"`
 	// Paid is what the chain shows as paid.
 	Paid schemas.NanoTON `json:"paid"`
+	// Root is the statement root in hex; it stands on chain in the batch's note.
+	Root string `json:"root"`
 	// Transaction is the one that settled it, in hex.
 	Transaction string `json:"transaction,omitempty"`
 }
@@ -217,14 +260,14 @@ func (l *Ledger) PayoutBatches(ctx context.Context, number uint64, limit int) (a
 		return t.each(func(scan func(...any) error) error {
 			var b PayoutBatch
 			var created int64
-			err := scan(&b.Batch, &b.State, &created, &b.Transaction, &b.Items, &b.Total, &b.Paid)
+			err := scan(&b.Batch, &b.State, &created, &b.Root, &b.Transaction, &b.Items, &b.Total, &b.Paid)
 			b.Created = time.Unix(created, 0).UTC()
 			all = append(all, b)
 			return err
-		}, `SELECT b.number, b.state, b.created, b.settled_tx, COUNT(*), CAST(SUM(i.amount) AS BIGINT),
+		}, `SELECT b.number, b.state, b.created, b.root, b.settled_tx, COUNT(*), CAST(SUM(i.amount) AS BIGINT),
 			CAST(SUM(CASE WHEN i.state = 'paid' THEN i.amount ELSE 0 END) AS BIGINT)
 			FROM batches b JOIN items i ON i.batch = b.number WHERE ? = 0 OR b.number = ?
-			GROUP BY b.number, b.state, b.created, b.settled_tx ORDER BY b.number DESC LIMIT ?`, int64(number), int64(number), limit)
+			GROUP BY b.number, b.state, b.created, b.root, b.settled_tx ORDER BY b.number DESC LIMIT ?`, int64(number), int64(number), limit)
 	})
 	return all, err
 }

@@ -147,8 +147,13 @@ func (p *Payer) round(ctx context.Context, force bool) error {
 	if w.stopped != "" {
 		return fmt.Errorf("%w: %s", ErrStopped, w.stopped)
 	}
-	if err := p.plan(ctx, w, state, force); err != nil {
+	if err := p.plan(ctx, w, state, force || w.forced); err != nil {
 		return err
+	}
+	if w.forced {
+		if err := p.cfg.Ledger.unforce(ctx, w); err != nil {
+			return err
+		}
 	}
 	return p.send(ctx, w, state.At)
 }

@@ -147,7 +147,7 @@ func (p *Payer) bounced(t *tx, w walletRow, e ton.Bounced) error {
 	if _, err := t.post(entryBounce, e.Hash.String(), e.LT, posting{treasury, -e.Amount}, posting{owner, e.Amount}); err != nil {
 		return err
 	}
-	if _, err := t.exec("UPDATE owners SET flagged = 'bounced' WHERE account = ?", owner); err != nil {
+	if _, err := t.exec("UPDATE owners SET flagged = 'bounced', returned = returned + ? WHERE account = ?", int64(e.Amount), owner); err != nil {
 		return err
 	}
 	return p.alert(t, w, AlertBounced, string(e.From), "a payout came back with "+e.Amount.String())

@@ -35,6 +35,12 @@ func (f *Feed) Read(ctx context.Context, after uint64, limit int) ([]settlement.
 	return messages, nil
 }
 
+// First is the lowest position that the stream still holds.
+func (f *Feed) First(ctx context.Context) (uint64, error) {
+	s, err := f.receipts.State(ctx)
+	return s.First, err
+}
+
 // Bucket is what is used of a *streams.Bucket.
 type Bucket interface {
 	Get(ctx context.Context, key string) (streams.Entry, error)

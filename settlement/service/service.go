@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -106,6 +107,21 @@ func (s *Services) Run(ctx context.Context) error {
 		g.Go(func() error { return s.Payer.Run(ctx) })
 	}
 	return g.Wait()
+}
+
+// pauseTime is how long something that was lost is left alone.
+const pauseTime = time.Second
+
+// Pause waits a moment before something that was lost is taken up again; false when ctx ended.
+func Pause(ctx context.Context) bool {
+	timer := time.NewTimer(pauseTime)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // Run makes the parts and runs them until ctx ends, which is no error, or one of them fails.

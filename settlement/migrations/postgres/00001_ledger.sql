@@ -100,7 +100,8 @@ CREATE TABLE wallets (
     role       TEXT    NOT NULL CHECK (role IN ('treasury', 'deposits')),
     cursor     TEXT    NOT NULL DEFAULT '',
     next_query BIGINT  NOT NULL DEFAULT 0,
-    stopped    TEXT    NOT NULL DEFAULT '' -- why payouts are stopped, '' while they run
+    stopped    TEXT    NOT NULL DEFAULT '', -- why payouts are stopped, '' while they run
+    forced     BIGINT NOT NULL DEFAULT 0   -- the next round pays everything
 );
 
 CREATE TABLE deposits (
@@ -120,6 +121,7 @@ CREATE TABLE owners (
     address    TEXT    NOT NULL UNIQUE,
     minimum    BIGINT  NOT NULL DEFAULT 0,
     flagged    TEXT    NOT NULL DEFAULT '',
+    returned   BIGINT NOT NULL DEFAULT 0, -- payouts that came back, less payments that were adopted
     paid_entry BIGINT  NOT NULL DEFAULT 0, -- entries up to here are covered
     paid_seq   BIGINT  NOT NULL DEFAULT 0, -- receipts up to this stream position are covered
     paid_lt    BIGINT  NOT NULL DEFAULT 0  -- chain events up to this logical time are covered
@@ -147,6 +149,7 @@ CREATE TABLE batches (
     published  BIGINT  NOT NULL DEFAULT 0,
     cost       BIGINT  NOT NULL,
     message_lt BIGINT  NOT NULL DEFAULT 0,
+    root       TEXT    NOT NULL,           -- of the statement, in hex
     settled_lt BIGINT  NOT NULL DEFAULT 0, -- of the transaction that settled it
     settled_tx TEXT    NOT NULL DEFAULT ''
 );
@@ -214,5 +217,5 @@ BEGIN
     END LOOP;
 END $$;
 -- +goose StatementEnd
-CREATE TRIGGER batches_fixed BEFORE UPDATE OF number, wallet, query, created, body, record, cost ON batches
+CREATE TRIGGER batches_fixed BEFORE UPDATE OF number, wallet, query, created, body, record, root, cost ON batches
     FOR EACH ROW EXECUTE FUNCTION append_only();

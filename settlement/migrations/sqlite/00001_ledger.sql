@@ -100,7 +100,8 @@ CREATE TABLE wallets (
     role       TEXT    NOT NULL CHECK (role IN ('treasury', 'deposits')),
     cursor     TEXT    NOT NULL DEFAULT '',
     next_query INTEGER NOT NULL DEFAULT 0,
-    stopped    TEXT    NOT NULL DEFAULT '' -- why payouts are stopped, '' while they run
+    stopped    TEXT    NOT NULL DEFAULT '', -- why payouts are stopped, '' while they run
+    forced     INTEGER NOT NULL DEFAULT 0   -- the next round pays everything
 ) STRICT;
 
 CREATE TABLE deposits (
@@ -120,6 +121,7 @@ CREATE TABLE owners (
     address    TEXT    NOT NULL UNIQUE,
     minimum    INTEGER NOT NULL DEFAULT 0,
     flagged    TEXT    NOT NULL DEFAULT '',
+    returned   INTEGER NOT NULL DEFAULT 0, -- payouts that came back, less payments that were adopted
     paid_entry INTEGER NOT NULL DEFAULT 0, -- entries up to here are covered
     paid_seq   INTEGER NOT NULL DEFAULT 0, -- receipts up to this stream position are covered
     paid_lt    INTEGER NOT NULL DEFAULT 0  -- chain events up to this logical time are covered
@@ -147,6 +149,7 @@ CREATE TABLE batches (
     published  INTEGER NOT NULL DEFAULT 0,
     cost       INTEGER NOT NULL,
     message_lt INTEGER NOT NULL DEFAULT 0,
+    root       TEXT    NOT NULL,           -- of the statement, in hex
     settled_lt INTEGER NOT NULL DEFAULT 0, -- of the transaction that settled it
     settled_tx TEXT    NOT NULL DEFAULT ''
 ) STRICT;
@@ -206,7 +209,7 @@ CREATE TRIGGER deposits_kept   BEFORE DELETE ON deposits   BEGIN SELECT RAISE(AB
 CREATE TRIGGER catalogue_fixed BEFORE UPDATE ON catalogues BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER catalogue_kept  BEFORE DELETE ON catalogues BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER batches_kept    BEFORE DELETE ON batches    BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-CREATE TRIGGER batches_fixed   BEFORE UPDATE OF number, wallet, query, created, body, record, cost ON batches
+CREATE TRIGGER batches_fixed   BEFORE UPDATE OF number, wallet, query, created, body, record, root, cost ON batches
                                                            BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER items_kept      BEFORE DELETE ON items      BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 -- +goose StatementEnd
