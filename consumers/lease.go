@@ -6,12 +6,15 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/cocoon-network/cocoon/streams"
 )
 
 // Limits of leases.
 const (
-	// leaseLooks is how many times per heartbeat interval the keeper looks at its leases, so that jobs which began at
-	// different times do not all beat at once and a lapse is seen early.
+	// leaseBeats is how many heartbeats are sent per lease, and leaseLooks how many times per heartbeat the keeper looks at
+	// its leases, so that jobs which began at different times do not all beat at once and a lapse is seen early.
+	leaseBeats = 3
 	leaseLooks = 8
 	// maxExtending bounds the heartbeats that are under way at one time.
 	maxExtending = 64
@@ -35,6 +38,7 @@ type lease struct {
 	job    leased
 	lose   context.CancelCauseFunc
 	keeper *keeper
+	every  time.Duration // between two heartbeats
 
 	// mu guards the two below. It is held for no call.
 	mu   sync.Mutex
@@ -65,7 +69,7 @@ func (l *lease) release() {
 func (l *lease) due(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over || now.Sub(l.beat) < l.keeper.every {
+	if l.over || now.Sub(l.beat) < l.every {
 		return false
 	}
 	l.beat = now
@@ -74,24 +78,30 @@ func (l *lease) due(now time.Time) bool {
 
 // keeper keeps the leases of all jobs that a worker holds: one goroutine, whatever their number.
 type keeper struct {
-	every time.Duration // between two heartbeats of a job
 	lost  func()        // counts lost leases
+	hurry chan struct{} // a lease shorter than all before was taken; holds at most one
 
-	// mu guards leases. It is never taken while a lease's own mutex is held.
+	// mu guards the two below. It is never taken while a lease's own mutex is held.
 	mu     sync.Mutex
 	leases map[*lease]struct{}
+	// beat is the shortest time between two heartbeats of any lease so far.
+	beat time.Duration
 }
 
-// newKeeper returns a keeper that sends a heartbeat per job and interval.
-func newKeeper(every time.Duration, lost func()) *keeper {
-	return &keeper{every: every, lost: lost, leases: map[*lease]struct{}{}}
+// newKeeper returns a keeper; run makes it work.
+func newKeeper(lost func()) *keeper {
+	return &keeper{lost: lost, hurry: make(chan struct{}, 1), leases: map[*lease]struct{}{}, beat: streams.Heartbeat}
 }
 
 // hold begins to care for a delivery that arrived just now. lose is called with errLeaseLost, once, if it lapses.
 func (k *keeper) hold(job leased, lose context.CancelCauseFunc) *lease {
-	l := &lease{job: job, lose: lose, keeper: k, beat: time.Now()}
+	l := &lease{job: job, lose: lose, keeper: k, beat: time.Now(), every: max(job.Lease()/leaseBeats, time.Millisecond)}
 	k.mu.Lock()
 	k.leases[l] = struct{}{}
+	if l.every < k.beat {
+		k.beat = l.every
+		poke(k.hurry)
+	}
 	k.mu.Unlock()
 	return l
 }
@@ -112,7 +122,7 @@ func (k *keeper) count() int {
 
 // run sends heartbeats and ends lapsed leases until ctx ends.
 func (k *keeper) run(ctx context.Context) {
-	tick := time.NewTicker(max(k.every/leaseLooks, time.Millisecond))
+	tick := time.NewTicker(k.look())
 	defer tick.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -121,6 +131,9 @@ func (k *keeper) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-k.hurry:
+			tick.Reset(k.look())
+			continue
 		case <-tick.C:
 		}
 		for _, l := range k.sweep() {
@@ -135,6 +148,13 @@ func (k *keeper) run(ctx context.Context) {
 			})
 		}
 	}
+}
+
+// look is the time between two looks.
+func (k *keeper) look() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return max(k.beat/leaseLooks, time.Millisecond)
 }
 
 // sweep ends what has lapsed and returns the leases whose heartbeat is due.
@@ -166,7 +186,7 @@ func (k *keeper) end(l *lease) {
 // extend sends one heartbeat. One that was not confirmed is repeated at the next look; the delivery keeps the account,
 // and its lease goes on running down meanwhile.
 func (k *keeper) extend(ctx context.Context, l *lease) {
-	ctx, cancel := context.WithTimeout(ctx, k.every)
+	ctx, cancel := context.WithTimeout(ctx, l.every)
 	defer cancel()
 	if l.job.Extend(ctx) != nil {
 		l.mu.Lock()

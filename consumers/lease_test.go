@@ -7,12 +7,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cocoon-network/cocoon/streams"
 )
 
 // Times of the tests of this file.
 const (
-	testAckWait   = 30 * time.Second
-	testHeartbeat = 10 * time.Second
+	testAckWait   = streams.AckWait
+	testHeartbeat = streams.Heartbeat
 )
 
 // fakeDelivery keeps a lease as streams.Delivery does and answers heartbeats as the test says.
@@ -58,7 +60,7 @@ func (d *fakeDelivery) count() int {
 func startKeeper(t *testing.T) (k *keeper, lost *int) {
 	t.Helper()
 	lost = new(int)
-	k = newKeeper(testHeartbeat, func() { *lost++ })
+	k = newKeeper(func() { *lost++ })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -148,7 +150,7 @@ func TestLeaseSurvivesOutage(t *testing.T) {
 func TestLeaseFrozen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKeeper(testHeartbeat, func() {}) // its goroutine is frozen: it does not run
+		k := newKeeper(func() {}) // its goroutine is frozen: it does not run
 		d := newFakeDelivery()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		l := k.hold(d, cancel)

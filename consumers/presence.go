@@ -8,9 +8,6 @@ import (
 	"github.com/cocoon-network/cocoon/streams"
 )
 
-// workerPaused is the state of a worker that takes no jobs for its machine's or its engine's sake.
-const workerPaused streams.WorkerState = "paused"
-
 // announce keeps the worker's entry in the WORKERS bucket until ctx ends: every streams.WorkerBeat and at every change of
 // state. The entry lapses by itself when the worker dies; one that ends takes it away.
 func (w *Worker) announce(ctx context.Context) {
@@ -88,5 +85,5 @@ func (w *Worker) state() (streams.WorkerState, string) {
 	case "":
 		return streams.WorkerServing, ""
 	}
-	return workerPaused, reason
+	return streams.WorkerPaused, reason
 }

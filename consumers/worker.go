@@ -63,7 +63,7 @@ func NewWorker(c Config) (*Worker, error) {
 	w.log = quiet(c.Logger).With("worker", string(c.Session.ID()))
 	w.gate.changed = w.gateChanged
 	w.gate.set(gateSession, "not attested yet")
-	w.keeper = newKeeper(streams.Heartbeat, func() { c.Metrics.lost.Inc() })
+	w.keeper = newKeeper(func() { c.Metrics.lost.Inc() })
 	w.granter.call = func(ctx context.Context, jobs []enclave.Candidate) ([]enclave.Granted, error) {
 		return c.Session.Grant(ctx, w.call, jobs)
 	}
@@ -212,12 +212,9 @@ func poke(c chan struct{}) {
 	}
 }
 
-// brokerPrefix stands before a verb in the subject of a call to the brokers.
-const brokerPrefix = "broker."
-
 // call carries a request to the brokers.
 func (w *Worker) call(ctx context.Context, verb enclave.Verb, request []byte) ([]byte, error) {
-	return w.c.Bus.Call(ctx, brokerPrefix+string(verb), request)
+	return w.c.Bus.Call(ctx, streams.SubjectBroker(string(verb)), request)
 }
 
 // at tells the test, if there is one, where a task is.

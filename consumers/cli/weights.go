@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	enclavecli "github.com/cocoon-network/cocoon/enclave/cli"
+	"github.com/cocoon-network/cocoon/enclave/weights"
+	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/streams"
+)
+
+// objectScheme is the scheme of locations in the network's own object store: "object:<name>".
+const objectScheme = "object"
+
+// objectSource reads packages from the network's object store.
+type objectSource struct{ store *streams.Store }
+
+var _ weights.Source = objectSource{}
+
+// Open implements weights.Source.
+func (s objectSource) Open(ctx context.Context, location string) (io.ReadCloser, error) {
+	name, _ := strings.CutPrefix(location, objectScheme+":")
+	if !schemas.ValidToken(name) {
+		return nil, schemas.FieldError("locations", "object: must be followed by one token of a-z, 0-9, _ and -")
+	}
+	r, _, err := s.store.Open(ctx, name)
+	return r, err
+}
+
+// fetch puts the verified weights of a model into dir, which is empty before, and again after a failure.
+func (f *following) fetch(ctx context.Context, m *schemas.Model, dir string) error {
+	if len(m.Locations) == 0 {
+		return f.copyPlain(ctx, m, dir)
+	}
+	sources := weights.DefaultSources()
+	sources[objectScheme] = objectSource{f.o.Bus.Store(streams.StoreWeights)}
+	r, err := sources.Open(ctx, m.Locations)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if !m.Sealed {
+		return &schemas.Error{Kind: schemas.KindUnsupported, Field: "locations", Message: "only sealed weights are fetched; bring others with --weights"}
+	}
+	p, err := weights.Read(r)
+	if err != nil {
+		return err
+	}
+	if p.Model() != m.ID {
+		return &schemas.Error{Kind: schemas.KindCorrupt, Field: "locations", Message: "hold the weights of another model"}
+	}
+	enc, wrapped := p.Wrapped()
+	key, err := f.session.WeightKey(ctx, enclavecli.BrokerCall(f.o.Bus), m.ID, enc, wrapped)
+	if err != nil {
+		return err
+	}
+	defer clear(key[:])
+	_, err = p.Extract(ctx, key, dir)
+	return err
+}
+
+// copyPlain copies weights that the worker's owner brings, while verifying them.
+func (f *following) copyPlain(ctx context.Context, m *schemas.Model, dir string) error {
+	if f.o.PlainDir == "" {
+		return schemas.FieldError("weights", "the catalogue does not say where those of "+string(m.ID)+" lie: bring them with --weights")
+	}
+	plain := filepath.Join(f.o.PlainDir, m.Slug)
+	if _, err := os.Stat(plain); errors.Is(err, os.ErrNotExist) {
+		plain = f.o.PlainDir // one model: its folder itself
+	}
+	_, err := weights.Copy(ctx, os.DirFS(plain), m.ID, dir)
+	return err
+}
