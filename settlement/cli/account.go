@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cocoon-network/cocoon/enclave"
-	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/schemas/cli"
 	"github.com/cocoon-network/cocoon/settlement"
 )
