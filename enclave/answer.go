@@ -61,7 +61,7 @@ func (t *Tenant) OpenResult(o schemas.Outcome, expect Expect) (Answer, error) {
 	}
 	g := answer.Grant
 	r := run{job: g.Job, envelope: g.Envelope, attempt: uint32(g.Attempt), worker: g.Worker}
-	result, err := openResult(r, t.reply, t.secrets, t.replySecret(o.Job), o.Body)
+	result, err := t.openResult(r, o.Body)
 	if err != nil {
 		return Answer{}, err
 	}

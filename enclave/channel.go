@@ -64,12 +64,12 @@ func OfferChannel(hpkeKey []byte) (enc []byte, secret [32]byte, err error) {
 	if err != nil {
 		return nil, secret, schemas.FieldError("hpke", "is not an ML-KEM-768+X25519 public key")
 	}
-	return encapsulate(public, purposeSession)
+	return encapsulate(public, kidOf(hpkeKey), purposeSession)
 }
 
 // acceptChannel is the worker's side of OfferChannel.
 func acceptChannel(enc []byte, private hpke.PrivateKey) (*Channel, error) {
-	secret, err := decapsulate(enc, private, purposeSession)
+	secret, err := decapsulate(enc, private, kidOf(private.PublicKey().Bytes()), purposeSession)
 	if err != nil {
 		return nil, err
 	}

@@ -173,9 +173,7 @@ func (o *ChunkOpener) Open(frame []byte) (LiveChunk, error) {
 
 // runKey derives the chunk key of a run.
 func (o *ChunkOpener) runKey(r *run, enc []byte) ([secretSize]byte, error) {
-	secret, err := o.tenant.secrets.get(enc, func() ([secretSize]byte, error) {
-		return decapsulate(enc, o.tenant.reply, purposeResult)
-	})
+	secret, err := o.tenant.encapsulated(enc)
 	if err != nil {
 		return secret, err
 	}

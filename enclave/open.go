@@ -19,7 +19,7 @@ type Unwrapper struct {
 // NewUnwrapper makes an unwrapper that remembers at most limit encapsulations.
 func NewUnwrapper(private hpke.PrivateKey, limit int) *Unwrapper {
 	return &Unwrapper{
-		private: private, kid: schemas.KeyIDOf(private.PublicKey().Bytes()).KeyBytes(), secrets: newSecretCache(limit),
+		private: private, kid: kidOf(private.PublicKey().Bytes()), secrets: newSecretCache(limit),
 	}
 }
 
@@ -29,7 +29,7 @@ func (u *Unwrapper) Public() []byte { return u.private.PublicKey().Bytes() }
 // Unwrap opens one wrap and checks that its spend authorisation belongs to the job. The tenant's signature in it is
 // still to be verified. All failures to open are KindSealed.
 func (u *Unwrapper) Unwrap(mode schemas.Mode, enc []byte, index uint32, wrapped []byte, a *schemas.Attributes) (*schemas.Wrap, error) {
-	secret, err := u.secrets.get(enc, func() ([secretSize]byte, error) { return decapsulate(enc, u.private, purposeJob) })
+	secret, err := u.secrets.get(enc, func() ([secretSize]byte, error) { return decapsulate(enc, u.private, u.kid, purposeJob) })
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +46,29 @@ func (u *Unwrapper) Unwrap(mode schemas.Mode, enc []byte, index uint32, wrapped 
 		return nil, err
 	}
 	return wrap, nil
+}
+
+// Open opens a whole job that was sealed to this key, whatever the mode. Brokers never do this; a pinned
+// worker could, and implementations of the format are tested with it.
+func (u *Unwrapper) Open(a *schemas.Attributes, envelope []byte) (*schemas.Request, *schemas.Spend, error) {
+	e, err := schemas.ParseEnvelope(envelope)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range e.Recipients {
+		r := &e.Recipients[i]
+		if r.Key != u.kid {
+			continue
+		}
+		wrap, err := u.Unwrap(e.Mode, r.Enc, r.Index, r.Wrapped, a)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer clear(wrap.Content[:])
+		request, err := openEnvelope(e, a, wrap.Content)
+		return request, &wrap.Spend, err
+	}
+	return nil, nil, errSealed()
 }
 
 // Wipe forgets all secrets.

@@ -2,7 +2,6 @@ package enclave
 
 import (
 	"crypto/hkdf"
-	"crypto/hpke"
 	"crypto/sha256"
 	"sync"
 
@@ -70,7 +69,7 @@ func (s *replies) take(public []byte) (enc []byte, secret [secretSize]byte, inde
 			return nil, secret, 0, schemas.FieldError("request.reply_key", "is not an ML-KEM-768+X25519 public key")
 		}
 		fresh := &reply{}
-		if fresh.enc, fresh.secret, err = encapsulate(pk, purposeResult); err != nil {
+		if fresh.enc, fresh.secret, err = encapsulate(pk, kidOf(public), purposeResult); err != nil {
 			return nil, secret, 0, schemas.Errorf(schemas.KindInternal, "%w", err)
 		}
 		if r == nil {
@@ -107,7 +106,7 @@ func sealResult(r run, enc []byte, encapsulated, replySecret [secretSize]byte, r
 }
 
 // openResult opens a sealed result of a run; the index of the run is taken from the sealed form.
-func openResult(r run, private hpke.PrivateKey, secrets *secretCache, replySecret [secretSize]byte, body []byte) (*schemas.Result, error) {
+func (t *Tenant) openResult(r run, body []byte) (*schemas.Result, error) {
 	sealed, err := schemas.ParseSealedResult(body)
 	if err != nil {
 		return nil, err
@@ -116,13 +115,11 @@ func openResult(r run, private hpke.PrivateKey, secrets *secretCache, replySecre
 		return nil, errSealed()
 	}
 	r.index = sealed.Index
-	encapsulated, err := secrets.get(sealed.Enc, func() ([secretSize]byte, error) {
-		return decapsulate(sealed.Enc, private, purposeResult)
-	})
+	encapsulated, err := t.encapsulated(sealed.Enc)
 	if err != nil {
 		return nil, err
 	}
-	key, err := r.key(labelResult, encapsulated, replySecret)
+	key, err := r.key(labelResult, encapsulated, t.replySecret(r.job))
 	if err != nil {
 		return nil, err
 	}

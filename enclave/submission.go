@@ -89,7 +89,7 @@ func NewPinned(t *Tenant, model schemas.ModelID, workers []*TrustedWorker) (*Sub
 		if !slices.Contains(w.admission.Models, model) {
 			return nil, schemas.FieldError("workers", "one of them does not serve the model")
 		}
-		s.targets = append(s.targets, target{schemas.KeyIDOf(w.public.Bytes()).KeyBytes(), w.public})
+		s.targets = append(s.targets, target{kidOf(w.public.Bytes()), w.public})
 		if s.sealUntil.IsZero() || w.admission.NotAfter.Before(s.sealUntil) {
 			s.sealUntil = w.admission.NotAfter
 		}
@@ -126,7 +126,7 @@ func (s *Submission) Seal(a schemas.Attributes, r schemas.Request, limit SpendLi
 	if err := s.complete(&a); err != nil {
 		return SealedJob{}, err
 	}
-	r.Version, r.ReplyKey, r.ReplySecret = schemas.EnvelopeVersion, s.tenant.reply.PublicKey().Bytes(), s.tenant.replySecret(a.ID)
+	r.Version, r.ReplyKey, r.ReplySecret = schemas.EnvelopeVersion, s.tenant.public, s.tenant.replySecret(a.ID)
 	r.Method, r.ContentType = orDefault(r.Method, "POST"), orDefault(r.ContentType, "application/json")
 	if err := r.Check(); err != nil {
 		return SealedJob{}, err
@@ -217,7 +217,7 @@ func (s *Submission) take() (*encapsulations, uint32, error) {
 	if s.current == nil || s.current.next == schemas.MaxPerEncapsulation {
 		fresh := &encapsulations{}
 		for _, t := range s.targets {
-			enc, secret, err := encapsulate(t.public, purposeJob)
+			enc, secret, err := encapsulate(t.public, t.kid, purposeJob)
 			if err != nil {
 				return nil, 0, schemas.Errorf(schemas.KindInternal, "%w", err)
 			}

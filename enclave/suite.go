@@ -21,10 +21,10 @@ func errSealed() error {
 	return &schemas.Error{Kind: schemas.KindSealed, Message: "cannot be opened with this key for this purpose"}
 }
 
-// encapsulate makes a fresh secret that only the holder of pk's private key can make again from enc. purpose separates
-// uses of one key.
-func encapsulate(pk hpke.PublicKey, purpose string) (enc []byte, secret [secretSize]byte, err error) {
-	enc, sender, err := hpke.NewSender(pk, hpke.HKDFSHA256(), hpke.ExportOnly(), hpkeInfo(purpose, pk))
+// encapsulate makes a fresh secret that only the holder of pk's private key can make again from enc. kid is the key's id,
+// purpose separates uses of one key.
+func encapsulate(pk hpke.PublicKey, kid [16]byte, purpose string) (enc []byte, secret [secretSize]byte, err error) {
+	enc, sender, err := hpke.NewSender(pk, hpke.HKDFSHA256(), hpke.ExportOnly(), hpkeInfo(purpose, kid))
 	if err != nil {
 		return nil, secret, fmt.Errorf("encapsulate: %w", err)
 	}
@@ -36,8 +36,8 @@ func encapsulate(pk hpke.PublicKey, purpose string) (enc []byte, secret [secretS
 }
 
 // decapsulate is the holder's side of encapsulate.
-func decapsulate(enc []byte, sk hpke.PrivateKey, purpose string) (secret [secretSize]byte, err error) {
-	recipient, err := hpke.NewRecipient(enc, sk, hpke.HKDFSHA256(), hpke.ExportOnly(), hpkeInfo(purpose, sk.PublicKey()))
+func decapsulate(enc []byte, sk hpke.PrivateKey, kid [16]byte, purpose string) (secret [secretSize]byte, err error) {
+	recipient, err := hpke.NewRecipient(enc, sk, hpke.HKDFSHA256(), hpke.ExportOnly(), hpkeInfo(purpose, kid))
 	if err != nil {
 		return secret, errSealed()
 	}
@@ -49,10 +49,10 @@ func decapsulate(enc []byte, sk hpke.PrivateKey, purpose string) (secret [secret
 }
 
 // hpkeInfo binds an encapsulation to its purpose and to the recipient's key id.
-func hpkeInfo(purpose string, pk hpke.PublicKey) []byte {
-	kid := schemas.KeyIDOf(pk.Bytes()).KeyBytes()
-	return schemas.AppendFields(nil, purpose, kid[:])
-}
+func hpkeInfo(purpose string, kid [16]byte) []byte { return schemas.AppendFields(nil, purpose, kid[:]) }
+
+// kidOf is the id of a public key in its binary form.
+func kidOf(public []byte) [16]byte { return schemas.KeyIDOf(public).KeyBytes() }
 
 // expand derives one key from a secret. Label and fields say what the key is for; no two uses have the same.
 func expand(secret []byte, label string, fields ...[]byte) (key [secretSize]byte) {

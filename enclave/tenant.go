@@ -26,6 +26,8 @@ type Tenant struct {
 	root    [secretSize]byte
 	sign    ed25519.PrivateKey
 	reply   hpke.PrivateKey
+	public  []byte       // of reply
+	kid     [16]byte     // of reply
 	secrets *secretCache // reply secrets by encapsulation
 }
 
@@ -46,7 +48,7 @@ func newTenant(id schemas.TenantID, root [secretSize]byte) (*Tenant, error) {
 	}
 	return &Tenant{
 		id: id, root: root, sign: ed25519.NewKeyFromSeed(seed[:]), reply: reply,
-		secrets: newSecretCache(maxReplySecrets),
+		public: reply.PublicKey().Bytes(), kid: kidOf(reply.PublicKey().Bytes()), secrets: newSecretCache(maxReplySecrets),
 	}, nil
 }
 
@@ -110,6 +112,11 @@ func (t *Tenant) JobID(key string) schemas.JobID {
 // Derive makes a key for the tenant's own use, such as its local files or a cache salt. It never leaves the tenant.
 func (t *Tenant) Derive(label string) [32]byte {
 	return expand(t.root[:], "cocoon/tenant-derive/v1", []byte(label))
+}
+
+// encapsulated is the secret that a worker encapsulated to the reply key.
+func (t *Tenant) encapsulated(enc []byte) ([secretSize]byte, error) {
+	return t.secrets.get(enc, func() ([secretSize]byte, error) { return decapsulate(enc, t.reply, t.kid, purposeResult) })
 }
 
 // replySecret is the per-job secret that is mixed into the result's key.

@@ -20,7 +20,7 @@ func WrapWeightKey(public []byte, model schemas.ModelID, key [32]byte) (enc, wra
 	if err != nil {
 		return nil, nil, schemas.FieldError("public_key", "is not an ML-KEM-768+X25519 public key")
 	}
-	enc, secret, err := encapsulate(pk, purposeWeights)
+	enc, secret, err := encapsulate(pk, kidOf(public), purposeWeights)
 	if err != nil {
 		return nil, nil, schemas.Errorf(schemas.KindInternal, "%w", err)
 	}
@@ -29,7 +29,7 @@ func WrapWeightKey(public []byte, model schemas.ModelID, key [32]byte) (enc, wra
 
 // UnwrapWeightKey is the broker's side of WrapWeightKey.
 func UnwrapWeightKey(private hpke.PrivateKey, model schemas.ModelID, enc, wrapped []byte) (key [32]byte, err error) {
-	secret, err := decapsulate(enc, private, purposeWeights)
+	secret, err := decapsulate(enc, private, kidOf(private.PublicKey().Bytes()), purposeWeights)
 	if err != nil {
 		return key, err
 	}

@@ -1,0 +1,353 @@
+package cli
+
+import (
+	"context"
+	"crypto/hpke"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/cocoon-network/cocoon/enclave"
+	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/cli"
+)
+
+// Time spent on each figure.
+const (
+	benchTime      = 2 * time.Second
+	benchTimeQuick = 300 * time.Millisecond
+)
+
+// span is the time for one figure.
+func span(quick bool) time.Duration {
+	if quick {
+		return benchTimeQuick
+	}
+	return benchTime
+}
+
+// measured is the cost of one repetition.
+type measured struct {
+	each  time.Duration
+	bytes float64 // allocated
+}
+
+// measure repeats each of several functions for a while, taking turns so that what else happens on the machine befalls all
+// of them alike, and returns the mean cost of one repetition of each.
+func measure(ctx context.Context, d time.Duration, functions ...func() error) ([]measured, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	spent, costs := make([]time.Duration, len(functions)), make([]measured, len(functions))
+	var before, after runtime.MemStats
+	turns := -1 // the first turn warms the caches, as in a process that runs
+	for begin := time.Now(); turns < 1 || time.Since(begin) < d*time.Duration(len(functions)); turns++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		for i, f := range functions {
+			if turns%allocationTurns == 0 {
+				runtime.ReadMemStats(&before)
+			}
+			start := benchClock()
+			if err := f(); err != nil {
+				return nil, err
+			}
+			if turns >= 0 {
+				spent[i] += benchClock() - start
+			}
+			if turns%allocationTurns == 0 {
+				runtime.ReadMemStats(&after)
+				costs[i].bytes = float64(after.TotalAlloc - before.TotalAlloc)
+			}
+		}
+	}
+	for i := range costs {
+		costs[i].each = spent[i] / time.Duration(turns)
+	}
+	return costs, nil
+}
+
+// allocationTurns is how seldom allocations are looked at: it stops the world.
+const allocationTurns = 64
+
+// microseconds is a duration as a figure.
+func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// BenchSeal measures what sealing costs beside its floor, bare HPKE over the same bytes, in the same run.
+func BenchSeal(ctx context.Context, quick bool) (cli.BenchResult, error) {
+	const size = 4 << 10
+	n, err := newBenchNet()
+	if err != nil {
+		return cli.BenchResult{}, err
+	}
+	key, private, err := n.key(ctx)
+	if err != nil {
+		return cli.BenchResult{}, err
+	}
+	body, d := make([]byte, size), span(quick)
+	submission, unwrapper := enclave.NewSubmission(n.tenant, key), enclave.NewUnwrapper(private, 16)
+	costs, err := measure(ctx, d,
+		func() error { return bareHPKE(private, body) },
+		func() error {
+			return n.sealAndOpen(enclave.NewSubmission(n.tenant, key), enclave.NewUnwrapper(private, 1), body)
+		},
+		func() error { return n.sealAndOpen(submission, unwrapper, body) },
+	)
+	if err != nil {
+		return cli.BenchResult{}, err
+	}
+	floor, single, bulk := costs[0], costs[1], costs[2]
+	figures := []cli.Figure{
+		cli.Reported("hpke_floor", "us", microseconds(floor.each)),
+		cli.Reported("seal_open_single", "us", microseconds(single.each)),
+		cli.Reported("seal_open_bulk", "us", microseconds(bulk.each)),
+		cli.AtMost("seal_open_vs_floor", "ratio", float64(single.each)/float64(floor.each), 1.5),
+		cli.Reported("bulk_vs_floor", "ratio", float64(bulk.each)/float64(floor.each)),
+		cli.Reported("alloc_single", "bytes", single.bytes),
+		cli.Reported("alloc_bulk", "bytes", bulk.bytes),
+	}
+	more, err := n.benchAnswers(ctx, d)
+	return cli.BenchResult{Bench: "seal", Figures: append(figures, more...), Notes: []string{
+		clockName + "; bodies of 4,096 bytes, padded; floor: crypto/hpke ML-KEM-768+X25519 Seal and Open of the same bytes",
+		"stream_cpu_share: CPU of sealing 50 events of 128 bytes as ten runs of one chunk (dearer than ten ticks of one run), over the second that 50 tokens last at 50 tokens/s",
+	}}, err
+}
+
+// bareHPKE is the floor.
+func bareHPKE(private hpke.PrivateKey, body []byte) error {
+	sealed, err := hpke.Seal(private.PublicKey(), hpke.HKDFSHA256(), hpke.AES256GCM(), nil, body)
+	if err != nil {
+		return err
+	}
+	_, err = hpke.Open(private, hpke.HKDFSHA256(), hpke.AES256GCM(), nil, sealed)
+	return err
+}
+
+// sealAndOpen takes one job through the envelope.
+func (n *benchNet) sealAndOpen(s *enclave.Submission, u *enclave.Unwrapper, body []byte) error {
+	sealed, err := n.seal(s, body)
+	if err != nil {
+		return err
+	}
+	_, _, err = u.Open(&sealed.Attributes, sealed.Envelope)
+	return err
+}
+
+// benchAnswers measures the way back: results and live chunks.
+func (n *benchNet) benchAnswers(ctx context.Context, d time.Duration) ([]cli.Figure, error) {
+	b, err := n.broker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	worker, err := n.session(ctx, b.Handle)
+	if err != nil {
+		return nil, err
+	}
+	published, err := b.Key(ctx, benchModel)
+	if err != nil {
+		return nil, err
+	}
+	key, err := enclave.VerifyKey(ctx, n.verifier, benchModel, published)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := n.seal(enclave.NewSubmission(n.tenant, key), []byte("{}"))
+	if err != nil {
+		return nil, err
+	}
+	granted, err := worker.Grant(ctx, b.Handle, []enclave.Candidate{{Attributes: sealed.Attributes, Envelope: sealed.Envelope}})
+	if err != nil {
+		return nil, err
+	}
+	if granted[0].Err != nil {
+		return nil, granted[0].Err
+	}
+	job := granted[0].Job
+	answer := schemas.Result{Status: 200, Body: make([]byte, 1<<10), Usage: schemas.Usage{Prompt: 1, Completion: 1}}
+	costs, err := measure(ctx, d,
+		func() error {
+			outcome, err := job.Finish(answer, time.Now(), time.Now())
+			if err != nil {
+				return err
+			}
+			_, err = n.tenant.OpenResult(outcome, enclave.Expect{})
+			return err
+		},
+		func() error { return streamOnce(job) },
+	)
+	if err != nil {
+		return nil, err
+	}
+	return []cli.Figure{
+		cli.Reported("result_finish_open", "us", microseconds(costs[0].each)),
+		cli.Reported("stream_50x128", "us", microseconds(costs[1].each)),
+		cli.AtMost("stream_cpu_share", "ratio", costs[1].each.Seconds()/streamSeconds, 0.05),
+	}, nil
+}
+
+// streamSeconds is how long a stream of 50 tokens lasts at 50 tokens a second.
+const streamSeconds = 1.0
+
+// streamOnce seals 50 events of 128 bytes in ten chunks.
+func streamOnce(job *enclave.OpenJob) error {
+	event := make([]byte, 128)
+	for range 10 {
+		w, err := job.Chunks(time.Hour, func([]byte) error { return nil })
+		if err != nil {
+			return err
+		}
+		for range 5 {
+			if err := w.Write(event); err != nil {
+				return err
+			}
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BenchBroker measures grants on one core and verifications. Only the time inside the broker counts.
+func BenchBroker(ctx context.Context, quick bool) (cli.BenchResult, error) {
+	n, err := newBenchNet()
+	if err != nil {
+		return cli.BenchResult{}, err
+	}
+	b, err := n.broker(ctx)
+	if err != nil {
+		return cli.BenchResult{}, err
+	}
+	published, err := b.Key(ctx, benchModel)
+	if err != nil {
+		return cli.BenchResult{}, err
+	}
+	key, err := enclave.VerifyKey(ctx, n.verifier, benchModel, published)
+	if err != nil {
+		return cli.BenchResult{}, err
+	}
+	d := span(quick)
+	verify, err := n.benchVerify(ctx, d)
+	if err != nil {
+		return cli.BenchResult{}, err
+	}
+	var rates [2]float64
+	for i, shared := range []bool{false, true} {
+		if rates[i], err = n.benchGrants(ctx, b.Handle, key, d, shared); err != nil {
+			return cli.BenchResult{}, err
+		}
+	}
+	unwrap, err := unwrapFloor(ctx, d)
+	if err != nil {
+		return cli.BenchResult{}, err
+	}
+	return cli.BenchResult{Bench: "broker", Figures: []cli.Figure{
+		cli.Reported("unwrap_floor", "1/s", 1/unwrap.Seconds()),
+		cli.AtLeast("grants_per_core", "1/s", rates[0], 2_000),
+		cli.AtLeast("grants_per_core_shared", "1/s", rates[1], 10_000),
+		cli.Reported("evidence_verify", "ms", verify.Seconds()*1e3),
+	}, Notes: []string{
+		fmt.Sprintf("%s, spent inside the broker only; calls of %d jobs; machine with %d cores", clockName, schemas.MaxGrantBatch, runtime.NumCPU()),
+		"grants_per_core: every job has its own encapsulation; _shared: one for all; unwrap_floor: bare decapsulations per second",
+		"evidence_verify: fresh TDX quote and one GPU with collateral in memory, simulated hardware, production verifier",
+	}}, nil
+}
+
+// unwrapFloor is one decapsulation and nothing else.
+func unwrapFloor(ctx context.Context, d time.Duration) (time.Duration, error) {
+	private, err := hpke.MLKEM768X25519().GenerateKey()
+	if err != nil {
+		return 0, err
+	}
+	enc, _, err := hpke.NewSender(private.PublicKey(), hpke.HKDFSHA256(), hpke.ExportOnly(), nil)
+	if err != nil {
+		return 0, err
+	}
+	costs, err := measure(ctx, d, func() error {
+		_, err := hpke.NewRecipient(enc, private, hpke.HKDFSHA256(), hpke.ExportOnly(), nil)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return costs[0].each, nil
+}
+
+// benchVerify measures the verification of fresh evidence. Making it is not measured.
+func (n *benchNet) benchVerify(ctx context.Context, d time.Duration) (time.Duration, error) {
+	machine, err := n.boot(ctx, benchWorker, 1)
+	if err != nil {
+		return 0, err
+	}
+	private, err := hpke.MLKEM768X25519().GenerateKey()
+	if err != nil {
+		return 0, err
+	}
+	claims := schemas.Claims{
+		V: 1, Role: schemas.RoleWorker, HPKE: private.PublicKey().Bytes(), Sign: n.tenant.Public(), Owner: benchOwner, Boot: schemas.NewBootID(),
+		Expires: time.Now().UTC().Add(30 * time.Minute).Truncate(time.Second),
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var total time.Duration
+	times := 0
+	for begin := time.Now(); time.Since(begin) < 2*d || times < 2; times++ {
+		var nonce [32]byte
+		nonce[0], nonce[1], nonce[2] = 1, byte(times), byte(times>>8)
+		evidence, err := machine.Attest(ctx, claims, nonce)
+		if err != nil {
+			return 0, err
+		}
+		start := benchClock()
+		if _, err := n.verifier.Verify(ctx, evidence, nonce); err != nil {
+			return 0, err
+		}
+		if times > 0 { // the first fetches the collateral
+			total += benchClock() - start
+		}
+	}
+	return total / time.Duration(times-1), nil
+}
+
+// benchGrants measures grants per second of time spent inside the broker.
+func (n *benchNet) benchGrants(ctx context.Context, handle enclave.Call, key *enclave.TrustedKey, d time.Duration, shared bool) (float64, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var inside time.Duration
+	call := func(ctx context.Context, verb enclave.Verb, request []byte) ([]byte, error) {
+		begin := benchClock()
+		defer func() { inside += benchClock() - begin }()
+		return handle(ctx, verb, request)
+	}
+	worker, err := n.session(ctx, call)
+	if err != nil {
+		return 0, err
+	}
+	submission := enclave.NewSubmission(n.tenant, key)
+	inside = 0
+	jobs := 0
+	for inside < d {
+		batch := make([]enclave.Candidate, 0, schemas.MaxGrantBatch)
+		for range schemas.MaxGrantBatch {
+			if !shared {
+				submission = enclave.NewSubmission(n.tenant, key)
+			}
+			sealed, err := n.seal(submission, []byte("{}"))
+			if err != nil {
+				return 0, err
+			}
+			batch = append(batch, enclave.Candidate{Attributes: sealed.Attributes, Envelope: sealed.Envelope})
+		}
+		granted, err := worker.Grant(ctx, call, batch)
+		if err != nil {
+			return 0, err
+		}
+		for _, g := range granted {
+			if g.Err != nil {
+				return 0, g.Err
+			}
+		}
+		jobs += len(granted)
+	}
+	return float64(jobs) / inside.Seconds(), nil
+}
