@@ -59,9 +59,6 @@ func (a *Account) stateAt(ctx context.Context, b block) (State, error) {
 	if !ok {
 		return State{}, unexpected(resp)
 	}
-	if !answer.ID.Equals(b.id) {
-		return State{}, fmt.Errorf("%w: state as of another block", ErrUnproven)
-	}
 	shard, err := a.prove(b, answer)
 	if err != nil || shard == nil {
 		return State{At: b.BlockTime}, err

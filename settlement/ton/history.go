@@ -64,8 +64,6 @@ func (a *Account) page(ctx context.Context, after Cursor, limit int) (Page, erro
 		return page, nil
 	case st.Last.LT < after.LT:
 		return Page{}, fmt.Errorf("%w: its newest transaction is %d, the cursor is at %d", ErrStale, st.Last.LT, after.LT)
-	case st.Last.LT == after.LT:
-		return Page{}, cursorError(after)
 	}
 	w := walk{account: a, after: after, limit: limit}
 	from := a.markAbove(after, st.Last)

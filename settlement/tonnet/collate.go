@@ -67,8 +67,6 @@ type draft struct {
 	transactions []transaction
 	// carry are messages for the next block.
 	carry []*cell.Cell
-	// externals and gifts say how much of the waiting messages the block took.
-	externals, gifts int
 	// shardHashes names the shard block, once it is sealed.
 	shardHashes *cell.Dictionary
 }
@@ -109,7 +107,7 @@ func (n *Net) newDraft() (*draft, error) {
 	return d, err
 }
 
-// collate executes what waits: messages from the last block, gifts, externals, and with SameBlock what these send.
+// collate executes all that waits: messages from the last block, gifts, externals, and with SameBlock what these send.
 func (n *Net) collate() (*draft, error) {
 	d, err := n.newDraft()
 	if err != nil {
@@ -123,7 +121,6 @@ func (n *Net) collate() (*draft, error) {
 		}
 		queue = append(queue, last.carry...)
 	}
-	d.gifts, d.externals = len(n.gifts), len(n.mempool)
 	queue = append(queue, n.gifts...)
 	if queue, err = n.deliver(d, queue); err != nil {
 		return nil, err

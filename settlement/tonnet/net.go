@@ -252,7 +252,7 @@ func (n *Net) produce() (Block, error) {
 	for key, acc := range d.accounts {
 		n.remember(key, acc)
 	}
-	n.gifts, n.mempool = n.gifts[d.gifts:], n.mempool[d.externals:]
+	n.gifts, n.mempool = nil, nil
 	n.stats.Blocks++
 	n.stats.Transactions += len(d.transactions)
 	close(n.grown)
