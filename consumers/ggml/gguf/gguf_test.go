@@ -13,7 +13,7 @@ import (
 )
 
 // tiny is the embedded model, a file that llama.cpp's tools would accept.
-const tiny = "../model/cocoon-tiny.gguf"
+const tiny = "../tiny/cocoon-tiny.gguf"
 
 // random makes a model in memory.
 func random(t testing.TB, s Shape) []byte {
