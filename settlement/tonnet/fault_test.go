@@ -97,8 +97,8 @@ func TestRun(t *testing.T) {
 			synctest.Wait()
 			return n.Stats().Blocks - before
 		}
-		if got := blocks(time.Hour); got != 240 {
-			t.Errorf("%d empty blocks in an hour, want 240", got)
+		if got := blocks(time.Hour); got != 120 {
+			t.Errorf("%d empty blocks in an hour, want 120", got)
 		}
 		if err := n.Faucet(someone(1), tlb.MustFromTON("1")); err != nil {
 			t.Fatal(err)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"math/big"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -100,12 +100,16 @@ func (b *bundle) adnl(policy tonapi.ProofCheckPolicy) func() *tonapi.APIClient {
 	if err := b.srv.Listen("127.0.0.1:0"); err != nil {
 		b.t.Fatal(err)
 	}
-	var cfg liteclient.GlobalConfig
-	if err := json.Unmarshal(b.GlobalConfig(b.srv), &cfg); err != nil {
+	path := filepath.Join(b.t.TempDir(), "global.config.json")
+	if err := b.WriteGlobalConfig(path, b.srv, b.NewServer()); err != nil { // the second does not listen
 		b.t.Fatal(err)
 	}
+	cfg, err := liteclient.GetConfigFromFile(path)
+	if err != nil || len(cfg.Liteservers) != 1 {
+		b.t.Fatal(cfg, err)
+	}
 	pool := liteclient.NewConnectionPool()
-	if err := pool.AddConnectionsFromConfig(b.t.Context(), &cfg); err != nil {
+	if err := pool.AddConnectionsFromConfig(b.t.Context(), cfg); err != nil {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() {
@@ -116,7 +120,7 @@ func (b *bundle) adnl(policy tonapi.ProofCheckPolicy) func() *tonapi.APIClient {
 	})
 	return func() *tonapi.APIClient {
 		api := tonapi.NewAPIClient(pool, policy)
-		api.SetTrustedBlockFromConfig(&cfg)
+		api.SetTrustedBlockFromConfig(cfg)
 		return api
 	}
 }
