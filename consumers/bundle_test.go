@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/cocoon-network/cocoon/consumers/stub"
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/enclave/attesttest"
+	"github.com/cocoon-network/cocoon/enclave/broker"
 	"github.com/cocoon-network/cocoon/enclave/enclavetest"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
@@ -31,13 +33,21 @@ type bundle struct {
 	tenant *enclave.Tenant
 	seals  *enclave.Submission
 	route  streams.Route
+	// away makes the brokers unreachable.
+	away atomic.Bool
 }
+
+// Leases of the networks of these tests: short, because tests wait for them to lapse.
+const (
+	queueLease  = time.Second
+	brokerLease = 3 * time.Second // the shortest a broker gives
+)
 
 // setup makes a network that ends with the test.
 func setup(t *testing.T) *bundle {
 	t.Helper()
-	b := &bundle{t: t, net: enclavetest.New(t)}
-	b.bus, b.server = streamstest.NewWith(t, streamstest.Options{})
+	b := &bundle{t: t, net: enclavetest.New(t, func(c *broker.Config) { c.LeaseTerm = brokerLease })}
+	b.bus, b.server = streamstest.NewWith(t, streamstest.Options{Topology: streams.Topology{Lease: streams.Duration(queueLease)}})
 	b.tenant = b.net.Tenant(t)
 	b.seals = enclave.NewSubmission(b.tenant, b.net.Key(t))
 	catalogue, err := b.net.Catalogue.Current()
@@ -59,6 +69,9 @@ func (b *bundle) serveBroker() {
 		err := b.bus.Serve(ctx, streams.ServeOptions{
 			Subject: "broker.*", Queue: streams.BrokerGroup, MaxBody: schemas.MaxCall, Ready: func() { close(ready) },
 		}, func(ctx context.Context, r streams.Request) ([]byte, error) {
+			if b.away.Load() {
+				return nil, &schemas.Error{Kind: schemas.KindUnavailable}
+			}
 			return b.net.Call(ctx, enclave.Verb(r.Tokens[1]), r.Body)
 		})
 		if err != nil && ctx.Err() == nil {

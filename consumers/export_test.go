@@ -29,8 +29,12 @@ func (w *Worker) SetProbe(f func(Point, schemas.JobID, int)) {
 // Kill ends the worker as a power cut would: it says nothing more to anybody.
 func (w *Worker) Kill() { w.kill(ErrKilled) }
 
-// Freeze stops the heartbeats of all jobs as SIGSTOP would; they go on when the returned function is called.
+// Freeze stops everything that keeps leases, as SIGSTOP would; the returned function is SIGCONT.
 func (w *Worker) Freeze() (thaw func()) {
 	w.keeper.mu.Lock()
-	return w.keeper.mu.Unlock
+	w.renewer.mu.Lock()
+	return func() {
+		w.renewer.mu.Unlock()
+		w.keeper.mu.Unlock()
+	}
 }

@@ -62,14 +62,18 @@ func (l *line) poke() {
 // gateChanged ends a waiting pull when no job may be taken any more, and begins one when it may.
 func (l *line) gateChanged() {
 	if !l.open() {
-		l.mu.Lock()
-		interrupt := l.interrupt
-		l.mu.Unlock()
-		if interrupt != nil {
-			interrupt()
-		}
+		l.pullAnew()
 	}
 	l.poke()
+}
+
+// pullAnew ends a waiting pull; the loop looks at everything again.
+func (l *line) pullAnew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.interrupt != nil {
+		l.interrupt()
+	}
 }
 
 // open reports whether jobs may be taken.

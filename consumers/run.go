@@ -75,6 +75,9 @@ func (t *task) execute(job *enclave.OpenJob) (answer, error) {
 // submit gives the job to the engine. An engine that is full is tried again a few times: the grant has used up an attempt.
 func (t *task) submit(job *enclave.OpenJob) (Stream, error) {
 	for try := 1; ; try++ {
+		if err := t.ctx.Err(); err != nil {
+			return nil, err
+		}
 		stream, err := t.line.engine.Submit(t.ctx, t.call(job))
 		kind := schemas.KindOf(err)
 		if err == nil || kind != schemas.KindBusy && kind != schemas.KindUnavailable {

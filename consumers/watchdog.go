@@ -36,7 +36,7 @@ func (d *watchdog) moved(t *task) {
 
 // run watches until ctx ends.
 func (d *watchdog) run(ctx context.Context) {
-	tick := time.NewTicker(probeEvery)
+	tick := time.NewTicker(min(probeEvery, d.line.w.c.StallTimeout/4))
 	defer tick.Stop()
 	for {
 		select {

@@ -184,10 +184,14 @@ func (w *Worker) setAsk(ask schemas.BasisPoints) error {
 	if err := w.c.Session.SetAsk(ask); err != nil {
 		return err
 	}
-	if schemas.BasisPoints(w.askNow.Swap(uint32(ask))) != ask {
-		w.gateChanged()
-		poke(w.reattest)
+	if schemas.BasisPoints(w.askNow.Swap(uint32(ask))) == ask {
+		return nil
 	}
+	for _, l := range w.lines { // other classes are served now
+		l.pullAnew()
+	}
+	poke(w.presence)
+	poke(w.reattest)
 	return nil
 }
 

@@ -375,6 +375,15 @@ func (s *stream) end(err error) error {
 	return err
 }
 
+// Usage is what was computed until the request was cancelled or broke: the prompt, and its share of the answer.
+func (s *stream) Usage() (schemas.Usage, bool) {
+	if s.act.Uncounted || s.at == 0 {
+		return schemas.Usage{}, s.at == 0
+	}
+	u, share := s.e.o.Usage, func(n uint64) uint64 { return n * uint64(s.at) / uint64(s.e.o.Chunks) }
+	return schemas.Usage{Prompt: u.Prompt, Cached: u.Cached, Completion: share(u.Completion), Reasoning: share(u.Reasoning)}, true
+}
+
 // done is the last event.
 func (s *stream) done() *consumers.Done {
 	took := time.Since(s.begun)
