@@ -2,7 +2,6 @@ package batch
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"time"
 
@@ -16,7 +15,6 @@ type Client interface {
 	Tenant() schemas.TenantID
 	Environment() schemas.Environment
 	Catalogue(ctx context.Context) (*schemas.Catalogue, error)
-	JobID(key string) schemas.JobID
 	Seal(ctx context.Context, jobs []producers.Job) ([]producers.Sealed, error)
 	Publish(ctx context.Context, jobs []producers.Sealed) []streams.Published
 	Collect() *producers.Collector
@@ -28,39 +26,71 @@ var _ Client = (*producers.Client)(nil)
 // Format is the form of the result lines.
 type Format string
 
-// The formats. Both have the same fields in the same order; ids and refused requests differ.
+// The formats. Both have the same fields in the same order; the spelling of ids and of refused requests differs.
 const (
+	// OpenAI puts a refused request's error object into the response's body.
 	OpenAI Format = "openai"
-	VLLM   Format = "vllm"
+	// VLLM puts it into "error", as vLLM's run-batch does.
+	VLLM Format = "vllm"
 )
 
-// Options say what is to be run and how. Input is required.
+// Defaults of a batch.
+const (
+	// DefaultTimeout is OpenAI's completion window.
+	DefaultTimeout = 24 * time.Hour
+	// DefaultPatience is how long a run goes on without reaching the network.
+	DefaultPatience = 10 * time.Minute
+	// MaxMetadata and its parts are OpenAI's limits.
+	MaxMetadata      = 16
+	MaxMetadataKey   = 64
+	MaxMetadataValue = 512
+)
+
+// Options say what is to be run and how. Input is required. They are kept with the batch.
 type Options struct {
-	// Input is the path of the file. It must stay as it is until the batch is done: its hash is checked on resume.
-	Input string
-	// ID names the batch; empty takes a random one.
-	ID string
+	// Input is the path of the file. It must stay as it is until every line is submitted: its hash is checked on resume.
+	Input string `json:"input"`
+	// ID names the batch: 1 to 48 characters [a-z0-9_-]; empty takes a random one.
+	ID string `json:"id"`
 	// Rules for the file.
-	Rules Rules
+	Rules Rules `json:"rules"`
 	// Class is queue and price; empty means batch.
-	Class schemas.Class
-	// Timeout is how long the answers are worth something. Default 24 h.
-	Timeout time.Duration
+	Class schemas.Class `json:"class"`
+	// Timeout is how long the answers are worth something. Default 24 h, at most 48 h.
+	Timeout time.Duration `json:"timeout"`
 	// MaxCost bounds what the whole batch may cost; 0 sets no bound.
-	MaxCost schemas.NanoTON
-	// MaxTokens bounds the prompt and answer tokens of the lines in flight (an enqueued-token quota); 0 sets no bound.
-	MaxTokens int64
+	MaxCost schemas.NanoTON `json:"max_cost,omitempty"`
+	// MaxTokens bounds the prompt and answer tokens, at their worst, of the lines in flight (an enqueued-token quota);
+	// 0 sets no bound.
+	MaxTokens int64 `json:"max_tokens,omitempty"`
 	// Attempts is how often the network may run a line that breaks. Default 3.
-	Attempts int
-	// Window is how many lines are in flight at most. Default and most: all of them.
-	Window int
+	Attempts int `json:"attempts"`
+	// Window is how many lines are in flight at most. Default: all.
+	Window int `json:"window,omitempty"`
 	// Format of the results. Default OpenAI.
-	Format Format
-	// Metadata is kept with the batch and shown.
-	Metadata map[string]string
+	Format Format `json:"format"`
+	// Metadata is kept with the batch and shown: at most 16 pairs, as OpenAI has it.
+	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
-// Progress is how far a batch is, sent as often as something changed and at most ten times a second.
+// RunOptions steer one run of a batch; nothing of them is kept.
+type RunOptions struct {
+	// Progress, when not nil, is called at most ten times a second and at the end, from one goroutine.
+	Progress func(Progress)
+	// OnResult, when not nil, is called with each result line (with its newline) when it is stored, never two at a time.
+	OnResult func(line []byte)
+	// Resubmit sends lines that have no outcome yet again, in case the network lost them: sealed anew, under the same
+	// ids, so that none can be paid twice.
+	Resubmit bool
+	// Detach returns as soon as every line is with the network.
+	Detach bool
+	// Patience is how long the run goes on without reaching the network. Default 10 min.
+	Patience time.Duration
+	// Logger hears about trouble; nil discards.
+	Logger *slog.Logger
+}
+
+// Progress is how far a batch is.
 type Progress struct {
 	Summary
 	// Rate is finished lines per second over the last half minute and ETA when the rest will be done at that rate; zero
@@ -69,119 +99,71 @@ type Progress struct {
 	ETA  time.Duration `json:"eta"`
 }
 
-// RunOptions steer one run of a batch; nothing of them is kept.
-type RunOptions struct {
-	// Progress, when not nil, is called from one goroutine.
-	Progress func(Progress)
-	// OnResult, when not nil, is called with each result line as it is stored, from one goroutine.
-	OnResult func(line []byte)
-	// Detach returns as soon as every line is published.
-	Detach bool
-	// Logger hears about trouble; nil discards.
-	Logger *slog.Logger
-}
-
-// Run runs a batch in a folder to its end and returns what came of it. If the folder holds a batch already, that batch
-// goes on and o only has to name the same input. The error is non-nil when the run stopped before the end (ctx, a
-// network that stays away, a file that is wrong: a *Report's Err); a batch with failed lines is no error.
-func Run(ctx context.Context, c Client, dir string, o Options, r RunOptions) (Summary, error) {
-	panic("unfinished")
-}
-
 // State says how far a batch is, in OpenAI's words.
 type State string
 
 // The states.
 const (
-	Validating State = "validating"
 	InProgress State = "in_progress"
-	Finalizing State = "finalizing"
 	Completed  State = "completed"
 	Cancelling State = "cancelling"
 	Cancelled  State = "cancelled"
 	Expired    State = "expired"
-	Failed     State = "failed"
 )
+
+// Ended reports whether nothing more will happen.
+func (s State) Ended() bool { return s == Completed || s == Cancelled || s == Expired }
 
 // Summary is what came of a batch so far.
 type Summary struct {
 	ID    string `json:"id"`
 	State State  `json:"state"`
-	// Total lines; Submitted are with the network or done, Completed were answered with a status below 400, Failed
-	// have another end.
+	// Total counts lines; Submitted those that are with the network or have ended, Completed those that were answered
+	// with a status below 400, Failed those with another end.
 	Total     int `json:"total"`
 	Submitted int `json:"submitted"`
 	Completed int `json:"completed"`
 	Failed    int `json:"failed"`
-	// Usage and Cost sum what the receipts of finished lines say; Reserved is what the lines in flight can still cost.
+	// Usage and Cost sum what the receipts of ended lines say; Reserved is what the lines in flight can still cost.
 	Usage    schemas.Usage   `json:"usage"`
 	Cost     schemas.NanoTON `json:"cost"`
 	Reserved schemas.NanoTON `json:"reserved"`
 	// Reasons counts the failed lines by error code.
 	Reasons map[string]int `json:"reasons,omitempty"`
-	// Environment says whether the hardware was real.
-	Environment schemas.Environment `json:"environment"`
-	Created     time.Time           `json:"created"`
-	Finished    time.Time           `json:"finished,omitzero"`
+	// Endpoint and Model are those of the first line.
+	Endpoint string `json:"endpoint"`
+	Model    string `json:"model"`
+	// Environment says whether the hardware was real; empty before the first run.
+	Environment schemas.Environment `json:"environment,omitempty"`
+	// Input is the path of the input file and Metadata what came with it.
+	Input    string            `json:"input"`
+	Metadata map[string]string `json:"metadata,omitempty"`
+	// Created is when the batch was made, Expires when its answers are worth nothing any more, Finished when it ended.
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires"`
+	Finished time.Time `json:"finished,omitzero"`
 }
 
-// Batch is a batch in its folder. It is safe for concurrent use by one process; a lock keeps a second one out.
-type Batch struct{}
-
-// Create checks the input and makes the folder of a new batch. Nothing is sealed yet.
-func Create(ctx context.Context, dir string, o Options) (*Batch, *Report, error) { panic("unfinished") }
-
-// Open opens the batch in a folder: KindNotFound when there is none, KindCorrupt when the journal is damaged.
-func Open(dir string) (*Batch, error) { panic("unfinished") }
-
-// Run submits what was not submitted, waits for what is open and returns at the end of the batch.
-func (b *Batch) Run(ctx context.Context, c Client, r RunOptions) (Summary, error) {
-	panic("unfinished")
-}
-
-// Summary is what came of it so far.
-func (b *Batch) Summary() Summary { panic("unfinished") }
-
-// Cancel ends the batch: waiting lines are cancelled, running ones stopped, finished ones kept.
-func (b *Batch) Cancel(ctx context.Context, c Client) (Summary, error) { panic("unfinished") }
-
-// Retry makes the lines that failed for a reason that can pass new jobs and says how many. The next Run submits them.
-func (b *Batch) Retry() (int, error) { panic("unfinished") }
-
-// Order is the order of results.
-type Order int
-
-// The orders.
-const (
-	// AsCompleted is the order in which answers came.
-	AsCompleted Order = iota
-	// InputOrder is the order of the input file.
-	InputOrder
-)
-
-// WriteResults writes the result lines there are.
-func (b *Batch) WriteResults(w io.Writer, order Order) error { panic("unfinished") }
-
-// Close lets go of the folder.
-func (b *Batch) Close() error { panic("unfinished") }
-
-// List describes the batches in the folders below root, newest first.
-func List(root string) ([]Summary, error) { panic("unfinished") }
-
-// Cost is what a file may cost.
-type Cost struct {
-	// Lines is how many lines were priced.
-	Lines int `json:"lines"`
-	// Low takes 1 token of answer for each line and 6 bytes a prompt token, Expected half of what each line allows and
-	// 4 bytes, Worst all of it and 1 byte. Worst is what a run can reserve at most.
-	Low      schemas.NanoTON `json:"low"`
-	Expected schemas.NanoTON `json:"expected"`
-	Worst    schemas.NanoTON `json:"worst"`
-	// Unbounded counts lines that set no limit on their answers: their worst case is the model's whole context.
-	Unbounded int `json:"unbounded"`
-}
-
-// Estimate prices a file without sealing anything.
-func Estimate(ctx context.Context, src io.Reader, o Options, catalogue *schemas.Catalogue) (Cost, *Report, error) {
-	panic("unfinished")
+// Run runs a batch in a folder to its end and returns what came of it. If the folder holds a batch already, that batch
+// goes on; o is then used only to check that it is the same input. The error is non-nil when the run stopped before the
+// end: ctx ended, the network stayed away, or the file is wrong (the error is then the report's first [Issue]). A batch
+// with failed lines is no error: look at Summary.Failed.
+func Run(ctx context.Context, c Client, dir string, o Options, r RunOptions) (Summary, error) {
+	b, err := Open(dir)
+	if schemas.KindOf(err) == schemas.KindNotFound {
+		var report *Report
+		if b, report, err = Create(ctx, dir, o); err == nil && !report.OK() {
+			err = report.Err()
+		}
+	} else if err == nil {
+		err = b.sameInput(o.Input)
+	}
+	if err != nil {
+		if b != nil {
+			b.Close()
+		}
+		return Summary{}, err
+	}
+	defer b.Close()
+	return b.Run(ctx, c, r)
 }

@@ -39,12 +39,12 @@ type Line struct {
 // Rules say what a file may hold.
 type Rules struct {
 	// Endpoint, when set, is the only url allowed: OpenAI's batches have one endpoint.
-	Endpoint string
+	Endpoint string `json:"endpoint,omitempty"`
 	// Mixed allows several models and endpoints in one file, as vLLM does.
-	Mixed bool
+	Mixed bool `json:"mixed,omitempty"`
 	// MaxLines and MaxFile lower the package's limits; 0 means these.
-	MaxLines int
-	MaxFile  int64
+	MaxLines int   `json:"max_lines,omitempty"`
+	MaxFile  int64 `json:"max_file,omitempty"`
 }
 
 // reader takes an input file apart. It never holds more than one line.

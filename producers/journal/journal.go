@@ -58,25 +58,57 @@ func Open(path, form string, replay func(payload []byte) error) (*Journal, error
 	return j, nil
 }
 
+// Read gives every whole record of a journal to replay without changing or locking it; another process may be
+// appending meanwhile. KindNotFound: there is none.
+func Read(path, form string, replay func(payload []byte) error) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return &schemas.Error{Kind: schemas.KindNotFound, Field: filepath.Base(path), Message: "does not exist", Err: err}
+	}
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	defer f.Close()
+	start, _, err := readForm(f, form)
+	if err != nil || start == 0 {
+		return err
+	}
+	_, err = read(f, start, replay)
+	return err
+}
+
+// readForm reads the first line and returns where the records start, 0 when the line is not whole yet.
+func readForm(f *os.File, form string) (start int64, head string, err error) {
+	head = form + "\n"
+	first := make([]byte, len(head))
+	n, err := io.ReadFull(f, first)
+	switch {
+	case err != nil && err != io.EOF && err != io.ErrUnexpectedEOF:
+		return 0, head, fmt.Errorf("read journal: %w", err)
+	case head[:n] != string(first[:n]):
+		return 0, head, corrupt(f.Name(), "is not a "+form)
+	case n < len(head):
+		return 0, head, nil
+	}
+	return int64(n), head, nil
+}
+
 // load locks the file and reads it back.
 func (j *Journal) load(form string, replay func([]byte) error) error {
 	if err := lock(j.file); err != nil {
 		return &schemas.Error{Kind: schemas.KindBusy, Field: j.file.Name(), Message: "is in use by another process", Err: err}
 	}
-	head := form + "\n"
-	first := make([]byte, len(head))
-	switch n, err := io.ReadFull(j.file, first); {
-	case err != nil && err != io.EOF && err != io.ErrUnexpectedEOF:
-		return fmt.Errorf("read journal: %w", err)
-	case head[:n] != string(first[:n]):
-		return corrupt(j.file.Name(), "is not a "+form)
-	case n < len(head): // new, or the process died while making it: nothing was recorded yet
+	start, head, err := readForm(j.file, form)
+	if err != nil {
+		return err
+	}
+	if start == 0 { // new, or the process died while making it: nothing was recorded yet
 		if _, err := j.file.WriteAt([]byte(head), 0); err != nil {
 			return fmt.Errorf("write journal: %w", err)
 		}
 		return j.start(int64(len(head)))
 	}
-	end, err := read(j.file, int64(len(head)), replay)
+	end, err := read(j.file, start, replay)
 	if err != nil {
 		return err
 	}
