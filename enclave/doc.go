@@ -5,8 +5,8 @@
 // [NewSubmission] and seals jobs with [Submission.Seal]. Any machine with the tenant's identity file opens an outcome with
 // [Tenant.OpenResult], at once or days later.
 //
-// A worker starts with [NewSession], attests with [Session.Attest] or keeps itself attested with [Session.Run], asks for
-// jobs with [Session.Grant], and turns an [OpenJob] into an outcome with [OpenJob.Finish]. Live tokens leave through
+// A worker starts with [NewSession], attests with [Session.Attest] before [Session.Expires], asks for jobs with [Session.Grant],
+// and turns an [OpenJob] into an outcome with [OpenJob.Finish]. Live tokens leave through
 // [OpenJob.Chunks].
 //
 // The broker is in enclave/broker, evidence and policy in enclave/attest, encrypted weights in enclave/weights.

@@ -6,7 +6,6 @@ import (
 	"crypto/hpke"
 	"crypto/rand"
 	"errors"
-	"math/big"
 	"slices"
 	"sync"
 	"time"
@@ -21,8 +20,6 @@ const (
 	claimsTerm = 55 * time.Minute
 	// minSessionLeft: a session that ends sooner is renewed before it is used.
 	minSessionLeft = time.Minute
-	// maxAttestBackoff bounds the wait between attempts to attest when the brokers cannot be reached.
-	maxAttestBackoff = 30 * time.Second
 	// maxPinned bounds the encapsulations of pinned submissions that a worker remembers.
 	maxPinned = 256
 )
@@ -310,44 +307,4 @@ func (s *Session) WeightKey(ctx context.Context, call Call, model schemas.ModelI
 	request := schemas.ReleaseCall{Sent: time.Now().Unix(), Model: model, Enc: enc, Wrapped: wrapped}
 	_, err := s.sealedCall(ctx, call, VerbRelease, &request, &reply)
 	return reply.Key, err
-}
-
-// Run keeps the session fresh: it attests at once and again when two thirds of the time have passed, give or take a
-// tenth, so that a fleet does not come all together. It returns nil when ctx ends, and the refusal when the worker is no
-// longer admitted: then the worker should finish what it holds and stop.
-func (s *Session) Run(ctx context.Context, call Call) error {
-	backoff := time.Second
-	for ctx.Err() == nil {
-		wait := backoff
-		switch err := s.Attest(ctx, call); {
-		case err == nil:
-			backoff = time.Second
-			wait = jitter(time.Until(s.Expires()) * 2 / 3)
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, schemas.KindPolicy), errors.Is(err, schemas.KindAttestation):
-			return err
-		default:
-			backoff = min(2*backoff, maxAttestBackoff)
-		}
-		timer := time.NewTimer(max(wait, time.Second))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-		case <-timer.C:
-		}
-	}
-	return nil
-}
-
-// jitter moves d by up to a tenth in either direction.
-func jitter(d time.Duration) time.Duration {
-	if d < 10 {
-		return d
-	}
-	n, err := rand.Int(rand.Reader, big.NewInt(int64(d/5)))
-	if err != nil {
-		panic("enclave: the system's random source does not fail: " + err.Error())
-	}
-	return d - d/10 + time.Duration(n.Int64())
 }

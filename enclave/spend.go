@@ -20,7 +20,7 @@ func VerifyJobSpend(tenantKey ed25519.PublicKey, s *schemas.Spend, attributes sc
 // verifySpend verifies the signature of a spend authorisation.
 func verifySpend(key ed25519.PublicKey, signed []byte, s *schemas.Spend) error {
 	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, signed, s.Signature[:]) {
-		return &schemas.Error{Kind: schemas.KindDenied, Field: "spend.signature", Message: "is not by the key of the account"}
+		return &schemas.Error{Kind: schemas.KindInvalid, Field: "spend.signature", Message: "is not by the key of the account"}
 	}
 	return nil
 }

@@ -45,6 +45,7 @@ type Net struct {
 // New makes a network with one broker; adjust may change its configuration.
 func New(t testing.TB, adjust ...func(*broker.Config)) *Net {
 	t.Helper()
+	time.Sleep(time.Until(attesttest.Start)) // passes at once: only the clock of a bubble begins before the world does
 	n := &Net{
 		World: attesttest.New(t), Credit: &Credit{accounts: map[schemas.TenantID]schemas.Credit{}},
 		Catalogue: &Catalogue{current: NewCatalogue()}, Decisions: &Decisions{},
