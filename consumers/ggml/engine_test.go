@@ -205,3 +205,30 @@ func TestRefusesBadFiles(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestOpenFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if _, err := OpenFolder(t.Context(), dir, Options{}); schemas.KindOf(err) != schemas.KindNotFound {
+		t.Errorf("empty folder: %v", err)
+	}
+	for _, name := range []string{"LICENSE", "a.gguf"} {
+		if err := os.WriteFile(dir+"/"+name, weights(t), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := OpenFolder(t.Context(), dir, Options{Slots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if _, o, err := ask(t, e, &consumers.Request{URL: consumers.PathChat, Body: chatBody(20, turn{"role": "user", "content": "Translate to French: the red cat sleeps"})}); err != nil || o.Choices[0].Message.Content != "le chat rouge dort" {
+		t.Errorf("%+v %v", o, err)
+	}
+	if err := os.WriteFile(dir+"/b.GGUF", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenFolder(t.Context(), dir, Options{}); schemas.KindOf(err) != schemas.KindUnsupported {
+		t.Errorf("two files: %v", err)
+	}
+}
