@@ -191,11 +191,8 @@ func (t *tx) insertItem(batch int64, position int, s *StatementItem, c *batchCov
 		return 0, err
 	}
 	covers := *c
-	if recalled { // entry numbers are those of the ledger that made the batch: here the search starts where it stands
-		if _, err := t.one([]any{&covers.From.Entry}, "SELECT paid_entry FROM owners WHERE account = ?", account); err != nil {
-			return 0, err
-		}
-		covers.Through.Entry = covers.From.Entry
+	if recalled { // entry numbers are those of the ledger that made the batch: here the search starts from the beginning
+		covers.From.Entry, covers.Through.Entry = 0, 0
 	}
 	c = &covers
 	var withdrawal any

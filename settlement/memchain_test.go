@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -261,8 +263,10 @@ func (j *memJournal) After(_ context.Context, n uint64, limit int) ([][]byte, er
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var all [][]byte
-	for k := n + 1; len(all) < limit && j.m[k] != nil; k++ {
-		all = append(all, j.m[k])
+	for _, k := range slices.Sorted(maps.Keys(j.m)) { // there are holes: batches that expired before they were published
+		if k > n && len(all) < limit {
+			all = append(all, j.m[k])
+		}
 	}
 	return all, nil
 }

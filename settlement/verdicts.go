@@ -161,7 +161,7 @@ const (
 )
 
 // strangerAccepted keeps a payment by the treasury that no batch of ours asked for, and stops payouts: somebody else
-// holds the key, or this ledger has lost batches that no journal remembers. Its query id is used up.
+// holds the key, or this ledger has lost batches that no journal remembers.
 func (p *Payer) strangerAccepted(t *tx, w walletRow, e ton.Accepted) error {
 	state := strangerAccepted
 	if e.MessageLT == 0 {
@@ -170,8 +170,12 @@ func (p *Payer) strangerAccepted(t *tx, w walletRow, e ton.Accepted) error {
 	if err := t.insertStranger(w, e.Tx, e.MessageLT, state, nil); err != nil {
 		return err
 	}
-	if _, err := t.exec("UPDATE wallets SET next_query = ? WHERE id = ?", int64(e.QueryID.Next()), w.id); err != nil {
-		return err
+	// A forgotten batch of our own has one of the ids that come next for us; those would be refused for a while. Another
+	// program's ids are its own affair: to follow them would be to run into them.
+	if ahead := e.QueryID - w.query; ahead < idsSkipped {
+		if _, err := t.exec("UPDATE wallets SET next_query = ? WHERE id = ?", int64(e.QueryID.Next()), w.id); err != nil {
+			return err
+		}
 	}
 	return p.alert(t, w, AlertUnknownPayment, e.Hash.String(), "the treasury took a batch that is not in this ledger")
 }
@@ -192,6 +196,9 @@ func (p *Payer) strangerExecuted(t *tx, w walletRow, e ton.Executed) error {
 	}
 	return p.alert(t, w, AlertUnknownPayment, e.Hash.String(), "the treasury made payments that are not in this ledger")
 }
+
+// idsSkipped is how far ahead of our next query id a stranger's id counts as one of our own.
+const idsSkipped = 1024
 
 // insertStranger writes one row.
 func (t *tx) insertStranger(w walletRow, at ton.Tx, message uint64, state string, outs []ton.Out) error {
