@@ -11,4 +11,7 @@
 // A template comes from a model file and is therefore untrusted. It cannot reach anything but the variables it is given,
 // it cannot call Go code, and it runs within [MaxSteps] steps, [MaxOutput] bytes and [maxDepth] levels of nesting.
 // A template that gives up with raise_exception, as many do for conversations they do not like, gives a [*Refusal].
+//
+// Why not a library: gonja v2.9.1 renders the same templates, but two nested loops keep it busy for ever; it has no way
+// to bound or cancel an execution, and it would let a model file stop a worker.
 package jinja
