@@ -55,6 +55,7 @@ type chaosShape struct {
 	wild, calm int // rounds
 	restores   bool
 	owners     int
+	drains     int // one drain in so many rounds
 }
 
 // errCrash is a crash: the process ends here and starts again from what is durable.
@@ -227,7 +228,7 @@ func (c *chaosRun) mischief(n int) {
 	if c.r.IntN(6) == 0 {
 		c.chain.release(c.r)
 	}
-	if c.r.IntN(20) == 0 {
+	if c.r.IntN(c.shape.drains) == 0 {
 		c.chain.drain(schemas.NanoTON(c.r.IntN(600_000_000)) + 20_000_000)
 		c.count.drains++
 	}
@@ -423,7 +424,7 @@ func TestExactlyOnceUnderChaos(t *testing.T) {
 	var total chaosCount
 	for seed := range uint64(chaosSeeds(t, 3)) {
 		t.Run("seed "+strconv.FormatUint(seed, 10), func(t *testing.T) {
-			c := newChaos(t, seed, newMemChaos(), chaosShape{wild: 150, calm: 60, restores: true, owners: 30})
+			c := newChaos(t, seed, newMemChaos(), chaosShape{wild: 150, calm: 60, restores: true, owners: 30, drains: 12})
 			c.run()
 			if n := c.wrong(); n > 0 {
 				t.Fatalf("%d owners are wrong", n)

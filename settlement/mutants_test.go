@@ -121,7 +121,7 @@ func TestMutantsAreCaught(t *testing.T) {
 			t.Parallel()
 			var total chaosCount
 			for seed := range uint64(10) {
-				c := newChaos(t, seed, newMemChaos(), chaosShape{wild: 80, calm: 40, owners: 30})
+				c := newChaos(t, seed, newMemChaos(), chaosShape{wild: 120, calm: 40, owners: 30, drains: 4})
 				c.mutate = mutate(c)
 				if caught, how := c.caught(); caught {
 					t.Logf("caught with seed %d: %s", seed, how)

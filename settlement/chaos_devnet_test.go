@@ -1,0 +1,107 @@
+package settlement_test
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/settlement/chaintest"
+	"github.com/cocoon-network/cocoon/settlement/ledgertest"
+	"github.com/cocoon-network/cocoon/settlement/ton"
+	"github.com/cocoon-network/cocoon/settlement/tonnet"
+)
+
+// devChaos is the devnet under chaos: real wallet code in a real VM, read over ADNL under the Secure policy from two
+// liteservers, of which one may be down, late, frozen in the past, forging, or hiding the wallet.
+type devChaos struct {
+	*ton.Treasury
+	t     testing.TB
+	net   *chaintest.Devnet
+	other *tonnet.Net // a forged network, consistent in itself
+	next  ton.QueryID
+}
+
+var _ chaosChain = (*devChaos)(nil)
+
+// newDevChaos starts a devnet with a funded treasury.
+func newDevChaos(t testing.TB) *devChaos {
+	t.Helper()
+	d := &devChaos{t: t, net: chaintest.New(t, chaintest.Options{ADNL: true, Servers: 2, QueryTimeout: 300 * time.Millisecond}), next: 5_000_000}
+	treasury, err := d.net.Connect(t).Treasury(ledgertest.Key("treasury"), ton.TreasuryOptions{Timeout: 10 * time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Treasury = treasury
+	if d.other, err = tonnet.Open(tonnet.Config{Now: d.net.Clock.Now, Seed: []byte("another network")}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.other.Close() })
+	d.fund(20 * schemas.TON)
+	d.net.Settle(t)
+	return d
+}
+
+func (d *devChaos) timeout() time.Duration               { return d.Timeout() }
+func (d *devChaos) advance(by time.Duration)             { d.net.Step(d.t, by) }
+func (d *devChaos) fund(n schemas.NanoTON)               { d.net.Fund(d.t, d.Address(), n) }
+func (d *devChaos) paid(o schemas.Owner) schemas.NanoTON { return d.net.Received(d.t, o, d.Address()) }
+
+func (d *devChaos) drain(leave schemas.NanoTON) {
+	d.next = d.next.Next()
+	d.net.Drain(d.t, d.Treasury, d.next, leave)
+}
+
+func (d *devChaos) release(r *rand.Rand) {
+	for _, s := range d.net.Servers {
+		if n := s.Held(); n > 0 {
+			_ = s.Release(r.IntN(n)) // the wallet may refuse it by now; that is for the payer to find out
+			return
+		}
+	}
+}
+
+func (d *devChaos) misbehave(r *rand.Rand) {
+	for _, s := range d.net.Servers {
+		s.SetFaults(tonnet.Faults{})
+	}
+	if r == nil {
+		return
+	}
+	submit := func([]byte) tonnet.Fate {
+		fates := []tonnet.Fate{tonnet.Deliver, tonnet.Lose, tonnet.DeliverButFail, tonnet.Fail, tonnet.Hold}
+		return fates[r.IntN(len(fates))]
+	}
+	bad := tonnet.Faults{Submit: submit}
+	switch r.IntN(8) {
+	case 0:
+		bad.Down = true
+	case 1:
+		bad.Lag = uint32(1 + r.IntN(5))
+	case 2:
+		bad.Impostor = d.other
+	case 3:
+		bad.Answer = tonnet.FlipSignatures
+	case 4:
+		bad.Answer = tonnet.ShortenHistory
+	}
+	i := r.IntN(len(d.net.Servers))
+	d.net.Servers[i].SetFaults(bad)
+	d.net.Servers[1-i].SetFaults(tonnet.Faults{Submit: submit})
+}
+
+// TestExactlyOnceOnDevnet is the chaos on the devnet.
+func TestExactlyOnceOnDevnet(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(chaosSeeds(t, 1)) {
+		t.Run("", func(t *testing.T) {
+			c := newChaos(t, seed, newDevChaos(t), chaosShape{wild: 70, calm: 40, restores: true, owners: 20, drains: 12})
+			c.run()
+			if n := c.wrong(); n > 0 {
+				t.Fatalf("seed %d: %d owners are wrong", seed, n)
+			}
+			c.reconciled()
+			t.Logf("seed %d: %+v", seed, c.count)
+		})
+	}
+}
