@@ -70,7 +70,7 @@ func evidenceModes() (cbor.EncMode, cbor.DecMode) {
 }
 
 // Encode spells the evidence.
-func (e *Evidence) Encode() ([]byte, error) {
+func (e Evidence) Encode() ([]byte, error) {
 	if err := e.Check(); err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func ParseEvidence(b []byte) (Evidence, error) {
 }
 
 // Check refuses evidence whose parts exceed their limits.
-func (e *Evidence) Check() error {
+func (e Evidence) Check() error {
 	if err := within("claims", e.Claims, MaxClaims); err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func within(field string, b []byte, limit int) error {
 
 // Hash is the identity of these very bytes of evidence, for caches and audit records. It is not an identity of the
 // machine: a quote has bytes that no signature covers.
-func (e *Evidence) Hash() (Hash, error) {
+func (e Evidence) Hash() (Hash, error) {
 	b, err := e.Encode()
 	return HashOf(b), err
 }

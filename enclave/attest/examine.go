@@ -40,6 +40,29 @@ func Steps() []StepName {
 	return []StepName{StepPolicy, StepQuote, StepTCB, StepTD, StepClaims, StepImage, StepLog, StepGPU}
 }
 
+// Proves says, for people, what a step that holds has shown.
+func (s StepName) Proves() string {
+	switch s {
+	case StepPolicy:
+		return "the policy is signed by enough root keys, is of our environment and has not expired"
+	case StepQuote:
+		return "a genuine CPU of the named root signed these registers; neither it nor its signers are revoked"
+	case StepTCB:
+		return "its microcode, TDX module and quoting enclave are in a state the policy accepts"
+	case StepTD:
+		return "the trust domain cannot be debugged, has exactly the admitted features and runs on an admitted machine"
+	case StepClaims:
+		return "the keys, role and owner in the claims were stated inside it, in answer to the challenge"
+	case StepImage:
+		return "firmware, kernel and command line are those of an admitted image with this role"
+	case StepLog:
+		return "it measured an admitted configuration, our root keys and only admitted models, and nothing after them"
+	case StepGPU:
+		return "every GPU it must have is genuine, in confidential mode, in an admitted state, and answered the same challenge"
+	}
+	return ""
+}
+
 // Step is one step that was taken.
 type Step struct {
 	// Name says which.

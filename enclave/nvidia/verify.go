@@ -293,6 +293,16 @@ func (r *Report) Match(g schemas.Golden) (int, error) {
 	return len(g.Values), nil
 }
 
+// ReadReport reads versions and measurements of a report without verifying anything: for display, and for measuring a GPU
+// that is known to be good.
+func ReadReport(raw []byte) (driver, vbios string, measurements map[int]schemas.Measure, err error) {
+	m, err := parseMessage(raw)
+	if err != nil {
+		return "", "", nil, err
+	}
+	return m.text(fieldDriver), m.vbios(), m.measurements, nil
+}
+
 // refuse is a KindAttestation error that names the part which did not verify.
 func refuse(field, format string, args ...any) error {
 	return &schemas.Error{Kind: schemas.KindAttestation, Field: field, Message: fmt.Sprintf(format, args...)}

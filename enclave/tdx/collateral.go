@@ -294,6 +294,28 @@ func Name(url string) string {
 	return "crl.root"
 }
 
+// Gather fetches the four documents about the machine of a quote, for stores and offline files. The quote's chain is not
+// verified: what comes back is signed, and judged when it is used.
+func Gather(ctx context.Context, source Source, quote []byte) (Bundle, error) {
+	q, err := parseQuote(Trim(quote))
+	if err != nil {
+		return nil, err
+	}
+	chain, err := parseChain(q.chain)
+	if err != nil {
+		return nil, err
+	}
+	bundle := Bundle{}
+	for _, url := range chain.documents() {
+		d, err := source.Fetch(ctx, url)
+		if err != nil {
+			return nil, err
+		}
+		bundle[Name(url)] = d
+	}
+	return bundle, nil
+}
+
 // Bundle is a set of documents by name: a Store in memory, and the file format of offline verification.
 type Bundle map[string]Document
 

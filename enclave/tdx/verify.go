@@ -213,6 +213,9 @@ func parseChain(b []byte) (*pckChain, error) {
 		return nil, refuse("quote.chain", "has bytes after the third certificate")
 	}
 	c := &pckChain{leaf: certs[0], intermediate: certs[1], root: certs[2], rootHash: schemas.HashOf(certs[2].Raw)}
+	if len(c.root.CRLDistributionPoints) == 0 {
+		return nil, refuse("quote.root", "names no revocation list")
+	}
 	var err error
 	if c.extensions, err = pcs.PckCertificateExtensions(c.leaf); err != nil {
 		return nil, because("quote.chain", err)
@@ -221,6 +224,11 @@ func parseChain(b []byte) (*pckChain, error) {
 		return nil, because("quote.chain", err)
 	}
 	return c, nil
+}
+
+// documents are the urls of the collateral about the machine: TCB info, QE identity, the two revocation lists.
+func (c *pckChain) documents() [4]string {
+	return [4]string{pcs.TcbInfoURL(c.extensions.FMSPC), pcs.QeIdentityURL(), pcs.PckCrlURL("platform"), c.root.CRLDistributionPoints[0]}
 }
 
 // check verifies the chain's signatures, so that nobody makes us fetch documents about processors that do not exist.
@@ -245,13 +253,8 @@ type snapshot struct {
 
 // snapshot gathers the four documents about a machine.
 func (v *Verifier) snapshot(ctx context.Context, chain *pckChain) (*snapshot, error) {
-	if len(chain.root.CRLDistributionPoints) == 0 {
-		return nil, refuse("quote.root", "names no revocation list")
-	}
 	s := &snapshot{documents: make(map[string]Document, 4)}
-	urls := [4]string{
-		pcs.TcbInfoURL(chain.extensions.FMSPC), pcs.QeIdentityURL(), pcs.PckCrlURL("platform"), chain.root.CRLDistributionPoints[0],
-	}
+	urls := chain.documents()
 	all := sha256.New()
 	for i, into := range []*Document{&s.tcb, &s.qe, &s.crls[0], &s.crls[1]} {
 		d, digest, err := v.collateral.get(ctx, urls[i])
