@@ -296,3 +296,16 @@ func Build() string {
 	}
 	return "native"
 }
+
+// Stepping is since when the model has been computing, zero while it rests. A server tells a hung engine by it.
+func (e *Engine) Stepping() time.Time { return e.batcher.Load().Stepping }
+
+// Counts are counters for metrics.
+func (e *Engine) Counts() map[string]float64 {
+	c := e.batcher.Load().Counters
+	return map[string]float64{
+		"steps": float64(c.Steps), "step_tokens": float64(c.Tokens), "prompt": float64(c.Prompt), "generated": float64(c.Generated),
+		"shared": float64(c.Shared), "finished": float64(c.Finished), "failed": float64(c.Failed), "cancelled": float64(c.Cancelled),
+		"preempted": float64(c.Preempted), "wipes": float64(c.Wipes), "step_failures": float64(c.StepFailures),
+	}
+}
