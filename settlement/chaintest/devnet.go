@@ -116,6 +116,9 @@ func (d *Devnet) Connect(t testing.TB) *ton.Chain {
 		cfg.Client = d.pool(ctx, t) // by itself the client goes on as soon as one server answers
 	}
 	c, err := ton.Connect(ctx, cfg)
+	for schemas.Retriable(err) && ctx.Err() == nil { // a busy machine can be slower than a short timeout
+		c, err = ton.Connect(ctx, cfg)
+	}
 	check(t, err)
 	t.Cleanup(c.Close)
 	return c

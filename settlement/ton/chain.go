@@ -3,6 +3,7 @@ package ton
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -117,15 +118,41 @@ func (c *Chain) Trusted() *tonapi.BlockIDExt {
 	return c.newest.id.Copy()
 }
 
-// Send hands a signed external message to a liteserver. An error says nothing about the outcome: the message may still
-// run, and without an error it may still be lost. Only history knows.
+// sendGrace is how long Send goes on waiting for a liteserver that takes the message after another has refused it.
+const sendGrace = time.Second
+
+// Send hands a signed external message to all liteservers at once, as one of them may swallow it, and returns when the
+// first says that it passed the message on. An error says nothing about the outcome: the message may still run, and
+// without an error it may still be lost. Only history knows.
 func (c *Chain) Send(ctx context.Context, boc []byte) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	servers := c.lite.each(ctx)
+	answers := make(chan error, len(servers))
+	for _, at := range servers {
+		go func() { answers <- c.sendTo(at, boc) }()
+	}
+	var errs []error
+	for len(errs) < len(servers) {
+		err := <-answers
+		if err == nil {
+			return nil
+		}
+		if errs = append(errs, err); len(errs) == 1 {
+			defer time.AfterFunc(sendGrace, cancel).Stop()
+		}
+	}
+	return unavailable("send: %w", errors.Join(errs...))
+}
+
+// sendTo hands a message to one liteserver.
+func (c *Chain) sendTo(ctx context.Context, boc []byte) error {
 	var resp tl.Serializable
 	if err := c.lite.QueryLiteserver(ctx, tonapi.SendMessage{Body: boc}, &resp); err != nil {
-		return unavailable("send: %w", err)
+		return err
 	}
-	if refused, ok := resp.(tonapi.LSError); ok {
-		return unavailable("send: %w", refused)
+	if _, ok := resp.(tonapi.SendMessageStatus); !ok {
+		return unexpected(resp)
 	}
 	return nil
 }

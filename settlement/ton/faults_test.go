@@ -406,6 +406,36 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// TestLossyServer: a server that swallows messages does not keep them from the network if there is another, whichever of
+// the two the client likes better; and a silent one does not hold it up.
+func TestLossyServer(t *testing.T) {
+	for name, f := range map[string]tonnet.Faults{
+		"lossy":  {Submit: func([]byte) tonnet.Fate { return tonnet.Lose }},
+		"fails":  {Submit: func([]byte) tonnet.Fate { return tonnet.Fail }},
+		"silent": {Down: true},
+	} {
+		for bad := range 2 {
+			t.Run(fmt.Sprintf("%s %d", name, bad), func(t *testing.T) {
+				b := setup(t, chaintest.Options{ADNL: true, Servers: 2})
+				_, signed := b.batch(1)
+				b.Servers[bad].SetFaults(f)
+				began := time.Now()
+				for range 3 { // the good one refuses it when it has run; that does not make Send wait for the silent one either
+					_ = b.treasury.Send(t.Context(), signed.BoC)
+					b.Step(t, time.Second)
+				}
+				if took := time.Since(began); took > 5*time.Second {
+					t.Errorf("took %v", took)
+				}
+				b.Servers[bad].SetFaults(tonnet.Faults{})
+				if got := b.accepted(signed); got != 1 {
+					t.Errorf("accepted %d times", got)
+				}
+			})
+		}
+	}
+}
+
 // patiently asks again while the answer is that it may be asked again: a busy machine can be slower than a short timeout.
 func patiently(ask func() error) (err error) {
 	const tries = 20

@@ -138,7 +138,7 @@ func (w *walk) query(ctx context.Context, at Cursor) ([]*tlb.Transaction, error)
 	list, err := w.account.chain.api.ListTransactions(ctx, w.account.addr, querySize, at.LT, at.Hash[:])
 	var said tonapi.LSError
 	switch {
-	case errors.As(err, &said) && said.Code == codePruned:
+	case errors.As(err, &said) && said.Code == codePruned, errors.Is(err, tonapi.ErrNoTransactionsWereFound):
 		return nil, fmt.Errorf("%w: transaction %s", ErrPruned, at)
 	case err != nil:
 		return nil, classify(err)

@@ -29,12 +29,26 @@ func (l liteserver) QueryLiteserver(ctx context.Context, payload, result tl.Seri
 	return l.LiteClient.QueryLiteserver(ctx, payload, result)
 }
 
+// each returns a context for each liteserver, at most maxServers, to which queries under it go.
+func (l liteserver) each(ctx context.Context) []context.Context {
+	at := l.StickyContext(ctx)
+	all := []context.Context{at}
+	for len(all) < maxServers {
+		next, err := l.StickyContextNextNode(at)
+		if err != nil {
+			break
+		}
+		at = next
+		all = append(all, at)
+	}
+	return all
+}
+
 // ask puts a question to one liteserver after the other until one gives a proven answer. The question may consist of
 // several queries: all of them go to the same server.
 func (c *Chain) ask(ctx context.Context, question func(context.Context) error) error {
 	var errs []error
-	at := c.lite.StickyContext(ctx)
-	for range maxServers {
+	for _, at := range c.lite.each(ctx) {
 		if ctx.Err() != nil {
 			return unavailable("%w", context.Cause(ctx))
 		}
@@ -44,11 +58,6 @@ func (c *Chain) ask(ctx context.Context, question func(context.Context) error) e
 		}
 		c.log.Warn("liteserver gave no proven answer", "error", err)
 		errs = append(errs, err)
-		next, err := c.lite.StickyContextNextNode(at)
-		if err != nil {
-			break
-		}
-		at = next
 	}
 	return unavailable("no liteserver gave a proven answer: %w", errors.Join(errs...))
 }
