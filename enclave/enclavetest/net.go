@@ -12,6 +12,8 @@ package enclavetest
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/hpke"
 	"sync"
 	"testing"
 	"time"
@@ -273,4 +275,72 @@ func (d *Decisions) All() []broker.Decision {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return append([]broker.Decision(nil), d.all...)
+}
+
+// KeyPair is a verified key of the model whose private part the test holds, as if it were the broker.
+func (n *Net) KeyPair(t testing.TB) (*enclave.TrustedKey, hpke.PrivateKey) {
+	t.Helper()
+	machine := n.World.Boot(t, sim.MachineSpec{Name: "broker", Image: attesttest.BrokerImage, PolicyRoot: n.World.Trust.Roots.Hash()})
+	private, claims := n.claims(t, schemas.RoleBroker)
+	public, sign, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims.Sign = public
+	made := n.World.Attest(t, machine, claims, [32]byte{})
+	evidence, err := made.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := n.World.Keeper.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	bundle, err := enclave.SignKeyBundle(sign, schemas.KeyBundle{
+		V: 1, Model: Model, Key: schemas.KeyIDOf(claims.HPKE), Suite: schemas.Suite, PublicKey: claims.HPKE, ActiveFrom: now,
+		ActiveUntil: now.Add(time.Hour), DecryptUntil: now.Add(49 * time.Hour), Policy: policy.Hash, PolicyVersion: policy.Version,
+		Catalogue: 1, Environment: schemas.Simulated, Broker: public,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	published, err := schemas.NewPublishedKey(bundle, evidence).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := enclave.VerifyKey(t.Context(), n, Model, published)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, private
+}
+
+// WorkerPair is a verified worker whose private key the test holds.
+func (n *Net) WorkerPair(t testing.TB) (*enclave.TrustedWorker, hpke.PrivateKey) {
+	t.Helper()
+	private, claims := n.claims(t, schemas.RoleWorker)
+	made := n.World.Attest(t, n.World.Boot(t, n.World.Spec()), claims, [32]byte{})
+	evidence, err := made.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker, err := enclave.VerifyWorker(t.Context(), n, Model, evidence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return worker, private
+}
+
+// claims are claims with an HPKE key that the test holds.
+func (n *Net) claims(t testing.TB, role schemas.Role) (hpke.PrivateKey, schemas.Claims) {
+	t.Helper()
+	n.sync()
+	private, err := hpke.MLKEM768X25519().GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := n.World.Claims(t, role)
+	claims.HPKE = private.PublicKey().Bytes()
+	return private, claims
 }
