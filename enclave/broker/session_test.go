@@ -71,16 +71,44 @@ func TestChallenges(t *testing.T) {
 	})
 }
 
-// TestEveryRefusal runs everything that a verifier must refuse against the path through a session.
+// TestEveryRefusal runs everything that a verifier must refuse against a broker's door.
 func TestEveryRefusal(t *testing.T) {
 	t.Parallel()
+	attesttest.RunRefusals(t, func(ctx context.Context, w *attesttest.World, e schemas.Evidence, nonce [32]byte) error {
+		encoded, err := e.Encode()
+		if err != nil {
+			return err
+		}
+		catalogue := &enclavetest.Catalogue{}
+		b, err := broker.New(ctx, broker.Config{
+			Attester: noQuotes{}, Verifier: w.Verifier, Policies: w.Keeper, Catalogues: catalogue, Credit: &enclavetest.Credit{}, Found: true,
+		})
+		if err != nil {
+			return err
+		}
+		_, err = b.Admit(ctx, encoded, nonce)
+		return err
+	})
+}
+
+// noQuotes is an attester that is never asked.
+type noQuotes struct{}
+
+// Attest implements attest.Attester.
+func (noQuotes) Attest(context.Context, schemas.Claims, [32]byte) (schemas.Evidence, error) {
+	return schemas.Evidence{}, &schemas.Error{Kind: schemas.KindInternal}
+}
+
+// TestStrangers: machines that the policy does not admit as workers get no session.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
 	n := enclavetest.New(t)
-	// An image that the policy does not know, and a broker that asks for work.
+	roots := n.World.Trust.Roots.Hash()
 	for name, spec := range map[string]sim.MachineSpec{
-		"unknown image": {Name: "host-1", Image: "stranger", GPUs: 1, PolicyRoot: n.World.Trust.Roots.Hash()},
-		"no GPU":        {Name: "host-1", Image: attesttest.WorkerImage, PolicyRoot: n.World.Trust.Roots.Hash()},
+		"unknown image": {Name: "host-1", Image: "stranger", GPUs: 1, PolicyRoot: roots},
+		"no GPU":        {Name: "host-1", Image: attesttest.WorkerImage, PolicyRoot: roots},
 		"other roots":   {Name: "host-1", Image: attesttest.WorkerImage, GPUs: 1, PolicyRoot: schemas.HashOf([]byte("other"))},
-		"broker image":  {Name: "host-1", Image: attesttest.BrokerImage, PolicyRoot: n.World.Trust.Roots.Hash()},
+		"broker image":  {Name: "host-1", Image: attesttest.BrokerImage, PolicyRoot: roots},
 	} {
 		s := n.NewSession(t, func(c *enclave.SessionConfig) { c.Attester = n.World.Boot(t, spec) })
 		if err := s.Attest(t.Context(), n.Call); schemas.KindOf(err) != schemas.KindPolicy && schemas.KindOf(err) != schemas.KindAttestation {
