@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/xssnick/tonutils-go/tl"
@@ -301,9 +302,7 @@ func (v view) listTransactions(q tonapi.ListBlockTransactions) (tl.Serializable,
 		return nil, err
 	}
 	if q.Mode&wantReverse != 0 {
-		for i, j := 0, len(all)-1; i < j; i, j = i+1, j-1 {
-			all[i], all[j] = all[j], all[i]
-		}
+		slices.Reverse(all)
 	}
 	if q.Mode&startAfter != 0 && q.After != nil {
 		for i, t := range all {

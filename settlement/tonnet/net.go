@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -336,9 +337,7 @@ func (n *Net) History(a *address.Address) ([]*tlb.Transaction, error) {
 		out = append(out, tx)
 		lt = tx.PrevTxLT
 	}
-	for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
-		out[i], out[j] = out[j], out[i]
-	}
+	slices.Reverse(out)
 	return out, nil
 }
 
