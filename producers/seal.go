@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -58,6 +59,9 @@ func (c *Client) plan(ctx context.Context, j *Job) (*plan, error) {
 	p := &plan{call: call, fingerprint: fingerprint(call)}
 	if p.model, err = catalogue.Find(call.Model); err != nil {
 		return nil, err
+	}
+	if !slices.Contains(p.model.Endpoints, call.URL) {
+		return nil, &schemas.Error{Kind: schemas.KindUnsupported, Field: "model", Message: "does not offer " + call.URL}
 	}
 	p.attributes.Class = firstClass(j.Class, call.Class, c.o.Class, schemas.Standard)
 	if p.limit.Multiplier, err = multiplier(j, call, catalogue.Multiplier(p.attributes.Class)); err != nil {

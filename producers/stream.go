@@ -10,7 +10,8 @@ import (
 )
 
 // Stream submits a job whose body asks for a stream and yields its events; the last one has the Answer. An error ends
-// the stream: what was yielded before it stands, but it is not the whole answer. Leaving the loop early leaves the job
+// the stream: what was yielded before it stands, but it is not the whole answer (with the error comes the Answer of a job
+// that was cancelled after it had cost something). Leaving the loop early leaves the job
 // running: use Submit and [Handle.Events] where it may have to be cancelled.
 func (c *Client) Stream(ctx context.Context, j Job) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
@@ -39,7 +40,7 @@ func (h *Handle) Events(ctx context.Context) iter.Seq2[Event, error] {
 		}
 		answer, err := h.Wait(ctx)
 		if err != nil {
-			yield(Event{}, err)
+			yield(Event{Answer: answer}, err)
 			return
 		}
 		s.finish(answer)
