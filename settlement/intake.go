@@ -198,17 +198,36 @@ func (in *Intake) session(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Step books at most one group and returns how many outcomes that were; it waits for at least one.
-func (in *Intake) Step(ctx context.Context) (int, error) {
+// Group is a number of outcomes that were read and judged and are not booked yet.
+type Group struct {
+	in       *Intake
+	verdicts []verdict
+}
+
+// Len is the number of outcomes.
+func (g *Group) Len() int { return len(g.verdicts) }
+
+// Book books the group in one commit.
+func (g *Group) Book(ctx context.Context) error { return g.in.commit(ctx, g.verdicts) }
+
+// Next reads and judges the group after the ledger's position; it waits for at least one outcome. It is for callers who
+// want to see the steps that Run overlaps.
+func (in *Intake) Next(ctx context.Context) (*Group, error) {
 	after, err := in.cfg.Ledger.Position(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	group, err := in.next(ctx, after)
+	verdicts, err := in.next(ctx, after)
+	return &Group{in, verdicts}, err
+}
+
+// Step books at most one group and returns how many outcomes that were; it waits for at least one.
+func (in *Intake) Step(ctx context.Context) (int, error) {
+	group, err := in.Next(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return len(group), in.commit(ctx, group)
+	return group.Len(), group.Book(ctx)
 }
 
 // next reads one group and judges it.
