@@ -79,19 +79,18 @@ func (s *Server) complete(w http.ResponseWriter, h *http.Request) {
 	}
 }
 
-// events sends an answer while it grows. The status is sent with the first event, so that a request which fails before
-// it still gets a proper error.
+// events sends an answer while it grows. The header goes out at once, so that the client knows that its request was
+// admitted; what fails after that is an error event.
 func (s *Server) events(w http.ResponseWriter, stream consumers.Stream) {
 	out := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-cache")
+	w.WriteHeader(http.StatusOK)
+	if out.Flush() != nil {
+		return
+	}
 	var b bytes.Buffer
-	begun := false
 	send := func(data []byte) error {
-		if !begun {
-			begun = true
-			w.Header().Set("Content-Type", "text/event-stream")
-			w.Header().Set("Cache-Control", "no-cache")
-			w.WriteHeader(http.StatusOK)
-		}
 		b.Reset()
 		b.WriteString("data: ")
 		b.Write(data)
@@ -104,9 +103,6 @@ func (s *Server) events(w http.ResponseWriter, stream consumers.Stream) {
 	for {
 		ev, err := stream.Next()
 		switch {
-		case err != nil && !begun:
-			refuse(w, err)
-			return
 		case err != nil:
 			text, _ := json.Marshal(describe(err))
 			_ = send(text) // no [DONE] after it: the answer is not complete

@@ -54,7 +54,7 @@ func describe(err error) problem {
 	if !errors.As(err, &e) {
 		e = &schemas.Error{Kind: schemas.KindOf(err), Message: "the engine failed"}
 	}
-	p := problem{problemBody{Message: e.Error(), Type: "invalid_request_error", Code: e.Kind.String()}}
+	p := problem{problemBody{Message: e.Message, Type: "invalid_request_error", Code: e.Kind.String()}}
 	if status(e.Kind) >= http.StatusInternalServerError || status(e.Kind) == http.StatusTooManyRequests {
 		p.Error.Type = "server_error"
 	}

@@ -18,6 +18,7 @@ type call struct {
 	chat    bool   // or a completion
 	stream  bool
 	usage   bool   // a last chunk with the usage
+	always  bool   // the usage so far in every chunk
 	strip   bool   // a leading space is the tokenizer's
 	tooLong string // the field that limits the answer
 }
@@ -168,9 +169,10 @@ func (f *fields) streaming(c *call) {
 	take(f, "stream", &c.stream, "a boolean")
 	var o struct {
 		Usage bool `json:"include_usage"`
+		Every bool `json:"continuous_usage_stats"` // vLLM's
 	}
 	take(f, "stream_options", &o, "an object")
-	c.usage = c.stream && o.Usage
+	c.usage, c.always = c.stream && o.Usage, o.Usage && o.Every
 }
 
 // limit reads the token limit under its names. 0 means as much as fits.

@@ -149,7 +149,7 @@ func (s *stream) take(p batcher.Piece) {
 func (s *stream) deltas(p batcher.Piece) {
 	if s.c.chat && !s.started {
 		empty := ""
-		s.chunk(choice{Delta: &message{Role: "assistant", Content: &empty}}, nil)
+		s.chunk(choice{Delta: &message{Role: "assistant", Content: &empty}})
 	}
 	s.started = true
 	if p.Text != "" || s.c.Logprobs && len(p.Tokens) > 0 {
@@ -159,7 +159,7 @@ func (s *stream) deltas(p batcher.Piece) {
 		} else {
 			c.Text = &p.Text
 		}
-		s.chunk(c, nil)
+		s.chunk(c)
 	}
 	if p.Result == nil {
 		return
@@ -169,7 +169,7 @@ func (s *stream) deltas(p batcher.Piece) {
 		empty := ""
 		last = choice{Finish: &p.Result.Reason, Text: &empty}
 	}
-	s.chunk(last, nil)
+	s.chunk(last)
 	if s.c.usage {
 		o := s.head
 		o.Choices, o.Usage = []choice{}, newUsage(p.Result.Stats)
@@ -178,9 +178,12 @@ func (s *stream) deltas(p batcher.Piece) {
 }
 
 // chunk adds a chunk with one choice.
-func (s *stream) chunk(c choice, u *usage) {
+func (s *stream) chunk(c choice) {
 	o := s.head
-	o.Choices, o.Usage = []choice{c}, u
+	o.Choices = []choice{c}
+	if s.c.always {
+		o.Usage = newUsage(s.ticket.Stats())
+	}
 	s.add(o)
 }
 
