@@ -24,8 +24,8 @@ type Connect func(*cobra.Command) (*streams.Bus, error)
 // maxEntry bounds a worker's entry in bytes.
 const maxEntry = 64 << 10
 
-// WorkersCommand is `cocoon workers`: who works, and orders to them.
-func WorkersCommand(connect Connect) *cobra.Command {
+// Workers is `cocoon workers`: who works, and orders to them.
+func Workers(connect Connect) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "workers",
 		Short: "See and steer the workers of the network",

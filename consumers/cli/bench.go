@@ -1,0 +1,407 @@
+//go:build !worker
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cocoon-network/cocoon/consumers"
+	"github.com/cocoon-network/cocoon/consumers/stub"
+	"github.com/cocoon-network/cocoon/enclave"
+	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/cli"
+	"github.com/cocoon-network/cocoon/streams"
+)
+
+// What the benchmark of the pipeline does.
+const (
+	benchBody   = 4 << 10 // bytes of a request
+	benchWindow = 256     // publishes under way
+	benchSlots  = 64      // jobs at work
+	benchPace   = 10 * time.Millisecond
+	benchBudget = schemas.TON / 100
+)
+
+// benchPlan is how much is done.
+type benchPlan struct {
+	rounds, jobs   int // of throughput
+	blocks, paced  int // of latency
+	scaled         time.Duration
+	flood, fairTry int
+}
+
+// planOf is the plan of a quick or a whole run.
+func planOf(quick bool) benchPlan {
+	if quick {
+		return benchPlan{rounds: 2, jobs: 600, blocks: 1, paced: 100, scaled: 700 * time.Millisecond, flood: 1000, fairTry: 2}
+	}
+	return benchPlan{rounds: 5, jobs: 2000, blocks: 3, paced: 300, scaled: 3 * time.Second, flood: 10_000, fairTry: 5}
+}
+
+// BenchPipeline measures the way of a job through the network beside two reference programs, in one run that takes turns:
+// what else happens on the machine befalls all of them alike.
+func BenchPipeline(ctx context.Context, quick bool) (result cli.BenchResult, err error) {
+	n, err := newBenchNet(ctx)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, n.close()) }()
+	b := &pipelineBench{net: n, plan: planOf(quick), result: cli.BenchResult{Bench: "pipeline"}}
+	for _, step := range []func(context.Context) error{b.prepare, b.throughput, b.latency, b.release, b.scaling, b.fairness} {
+		if err := step(ctx); err != nil {
+			return result, err
+		}
+	}
+	b.note("%d cores, server and all clients in one process, file storage, one replica, requests of %d bytes, stub engine", runtime.GOMAXPROCS(0), benchBody)
+	if quick {
+		b.note("quick: few jobs, the figures are noisy")
+	}
+	return b.result, nil
+}
+
+// pipelineBench is one run.
+type pipelineBench struct {
+	net        *benchNet
+	plan       benchPlan
+	result     cli.BenchResult
+	raw, floor *reference
+	crew       *benchCrew
+}
+
+// add adds figures.
+func (b *pipelineBench) add(figures ...cli.Figure) {
+	b.result.Figures = append(b.result.Figures, figures...)
+}
+
+// note adds a condition.
+func (b *pipelineBench) note(format string, args ...any) {
+	b.result.Notes = append(b.result.Notes, fmt.Sprintf(format, args...))
+}
+
+// prepare starts one worker and takes the shape of a job's messages from a real one.
+func (b *pipelineBench) prepare(ctx context.Context) (err error) {
+	if b.crew, err = b.net.crew(ctx, 1, stub.Options{Slots: benchSlots}); err != nil {
+		return err
+	}
+	s, err := b.shape(ctx)
+	if err != nil {
+		return err
+	}
+	chunk := (stub.DefaultChunks*stub.DefaultChunkSize/schemas.ChunkQuantum + 1) * schemas.ChunkQuantum
+	crypt, err := newBareCrypto(len(s.job), chunk, len(s.outcome))
+	if err != nil {
+		return err
+	}
+	if b.raw, err = newReference(ctx, b.net, s, benchSlots, nil); err != nil {
+		return err
+	}
+	b.floor, err = newReference(ctx, b.net, s, benchSlots, crypt)
+	return err
+}
+
+// shape runs one job and keeps its two messages.
+func (b *pipelineBench) shape(ctx context.Context) (s shape, err error) {
+	j, err := b.seal(enclave.NewSubmission(b.net.tenant, b.net.key), "shape")
+	if err != nil {
+		return s, err
+	}
+	if _, err := b.net.bus.PublishJob(ctx, streams.Job{Attributes: j.Attributes, Envelope: j.Envelope}); err != nil {
+		return s, err
+	}
+	o, err := b.net.bus.AwaitOutcome(ctx, j.Attributes.Tenant, j.Attributes.ID)
+	if err != nil {
+		return s, err
+	}
+	if o.Status != schemas.Succeeded {
+		return s, &schemas.Error{Kind: o.Kind, Message: "the first job did not succeed"}
+	}
+	return shape{
+		jobHeader: nats.Header(j.Attributes.Header()), job: j.Envelope,
+		outcomeHeader: nats.Header(o.Header()), outcome: o.Body,
+	}, nil
+}
+
+// seal seals one job of benchBody bytes that asks for live chunks.
+func (b *pipelineBench) seal(s *enclave.Submission, text string) (enclave.SealedJob, error) {
+	body := fmt.Appendf(nil, `{"model":"bench","stream":true,"messages":[{"role":"user","content":"%s`, text)
+	body = append(body, strings.Repeat("x", benchBody-len(body)-len(`"}]}`))...)
+	return s.Seal(schemas.Attributes{Budget: benchBudget}, schemas.Request{URL: consumers.PathChat, Body: append(body, `"}]}`...), Stream: true},
+		enclave.SpendLimit{Multiplier: schemas.One})
+}
+
+// pipeline takes n jobs of a tenant the whole way: sealed, queued, granted, run, answered, opened. Like reference.run it
+// returns when all results were opened, and the times when paced.
+func (b *pipelineBench) pipeline(ctx context.Context, tenant *enclave.Tenant, n int, pace time.Duration) ([]time.Duration, error) {
+	feed, err := b.net.bus.Outcomes(ctx, tenant.ID())
+	if err != nil {
+		return nil, err
+	}
+	defer feed.Close()
+	clock := newClock(n)
+	opened := make(chan error, 1)
+	go func() { opened <- b.open(ctx, tenant, feed, n, clock) }()
+	seals := enclave.NewSubmission(tenant, b.net.key)
+	var failed error
+	jobs := func(yield func(streams.Job) bool) {
+		for i := range n {
+			if failed = clock.wait(ctx, i, pace); failed != nil {
+				return
+			}
+			start := time.Now()
+			var j enclave.SealedJob
+			if j, failed = b.seal(seals, "job"); failed != nil {
+				return
+			}
+			clock.beginAt(j.Attributes.ID, start)
+			if !yield(streams.Job{Attributes: j.Attributes, Envelope: j.Envelope}) {
+				return
+			}
+		}
+	}
+	for p := range b.net.bus.PublishJobs(ctx, jobs, streams.BulkOptions{Window: benchWindow}) {
+		if p.Err != nil {
+			return nil, p.Err
+		}
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	if err := <-opened; err != nil {
+		return nil, err
+	}
+	return clock.times(), nil
+}
+
+// open opens n results as they come.
+func (b *pipelineBench) open(ctx context.Context, tenant *enclave.Tenant, feed *streams.Feed[schemas.Outcome], n int, clock *clock) error {
+	expect := enclave.Expect{Broker: b.net.key.Broker()}
+	for range n {
+		o, err := feed.Next(ctx)
+		if err != nil {
+			return err
+		}
+		answer, err := tenant.OpenResult(o, expect)
+		if err != nil {
+			return err
+		}
+		if err := answer.Result.Err(); err != nil {
+			return err
+		}
+		clock.end(o.Job)
+	}
+	return nil
+}
+
+// throughput takes turns between the three programs and compares their sums.
+func (b *pipelineBench) throughput(ctx context.Context) error {
+	programs := []func(int) error{
+		func(n int) error { _, err := b.raw.run(ctx, n, 0); return err },
+		func(n int) error { _, err := b.floor.run(ctx, n, 0); return err },
+		func(n int) error { _, err := b.pipeline(ctx, b.net.tenant, n, 0); return err },
+	}
+	spent := make([]time.Duration, len(programs))
+	for round := -1; round < b.plan.rounds; round++ {
+		for i, run := range programs {
+			runtime.GC()
+			start, jobs := time.Now(), b.plan.jobs
+			if round < 0 {
+				jobs = min(jobs, 200) // warms up
+			}
+			if err := run(jobs); err != nil {
+				return err
+			}
+			if round >= 0 {
+				spent[i] += time.Since(start)
+			}
+		}
+	}
+	rate := func(i int) float64 { return float64(b.plan.rounds*b.plan.jobs) / spent[i].Seconds() }
+	b.add(
+		cli.Reported("raw_throughput", "1/s", rate(0)), cli.Reported("floor_throughput", "1/s", rate(1)),
+		cli.Reported("pipeline_throughput", "1/s", rate(2)),
+		cli.AtLeast("throughput_vs_floor", "ratio", rate(2)/rate(1), 0.70),
+		cli.AtLeast("throughput_vs_raw", "ratio", rate(2)/rate(0), 0.30),
+	)
+	return nil
+}
+
+// latency compares the times of single jobs at a low rate.
+func (b *pipelineBench) latency(ctx context.Context) error {
+	var floor, pipeline []time.Duration
+	for range b.plan.blocks {
+		f, err := b.floor.run(ctx, b.plan.paced, benchPace)
+		if err != nil {
+			return err
+		}
+		p, err := b.pipeline(ctx, b.net.tenant, b.plan.paced, benchPace)
+		if err != nil {
+			return err
+		}
+		floor, pipeline = append(floor, f...), append(pipeline, p...)
+	}
+	for _, q := range []struct {
+		name string
+		at   float64
+		goal float64
+	}{{"p50", 0.50, 1.5}, {"p99", 0.99, 2}} {
+		f, p := quantile(floor, q.at), quantile(pipeline, q.at)
+		b.add(
+			cli.Reported("floor_latency_"+q.name, "ms", milliseconds(f)), cli.Reported("pipeline_latency_"+q.name, "ms", milliseconds(p)),
+			cli.AtMost("latency_vs_floor_"+q.name, "ratio", float64(p)/float64(f), q.goal),
+		)
+	}
+	return nil
+}
+
+// release ends the worker of the first figures.
+func (b *pipelineBench) release(context.Context) error { return b.crew.end() }
+
+// scaling measures more and more workers whose engines take 50 ms a job.
+func (b *pipelineBench) scaling(ctx context.Context) error {
+	const took, slots = 50 * time.Millisecond, 2
+	var one float64
+	for workers := 1; workers <= 16; workers *= 2 {
+		crew, err := b.net.crew(ctx, workers, stub.Options{Slots: slots, Took: took, Chunks: 5})
+		if err != nil {
+			return err
+		}
+		jobs := int(b.plan.scaled/took) * slots * workers
+		start := time.Now()
+		_, err = b.pipeline(ctx, b.net.tenant, jobs, 0)
+		elapsed := time.Since(start)
+		if err := errors.Join(err, crew.end()); err != nil {
+			return err
+		}
+		rate := float64(jobs) / elapsed.Seconds()
+		if workers == 1 {
+			one = rate
+		}
+		name := fmt.Sprintf("workers_%d", workers)
+		b.add(cli.Reported(name+"_throughput", "1/s", rate))
+		if workers > 1 {
+			b.add(cli.AtLeast(name+"_vs_linear", "ratio", rate/one/float64(workers), 0.90))
+		}
+	}
+	return nil
+}
+
+// fairness measures how long one tenant's single job waits behind another tenant's flood, beside the wait alone.
+func (b *pipelineBench) fairness(ctx context.Context) error {
+	if err := b.net.control(ctx); err != nil {
+		return err
+	}
+	crew, err := b.net.crew(ctx, 1, stub.Options{Slots: 8, Took: 20 * time.Millisecond, Chunks: 5})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = crew.end() }()
+	small, err := b.net.newTenant(ctx)
+	if err != nil {
+		return err
+	}
+	alone, err := b.waits(ctx, small)
+	if err != nil {
+		return err
+	}
+	flood, err := b.net.newTenant(ctx)
+	if err != nil {
+		return err
+	}
+	flooding, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = b.pipeline(flooding, flood, b.plan.flood, 0) }) // it is cut off below
+	defer wg.Wait()
+	defer stop()
+	time.Sleep(2 * time.Second) // the flood is queued, and control has seen it
+	behind, err := b.waits(ctx, small)
+	if err != nil {
+		return err
+	}
+	b.add(
+		cli.Reported("fair_wait_alone", "ms", milliseconds(quantile(alone, 0.5))), cli.Reported("fair_wait_behind_flood", "ms", milliseconds(quantile(behind, 0.5))),
+		cli.AtMost("fair_wait_vs_alone", "ratio", float64(quantile(behind, 0.5))/float64(quantile(alone, 0.5)), 2),
+	)
+	return nil
+}
+
+// waits runs single jobs of a tenant one after the other.
+func (b *pipelineBench) waits(ctx context.Context, tenant *enclave.Tenant) (all []time.Duration, err error) {
+	for range b.plan.fairTry {
+		times, err := b.pipeline(ctx, tenant, 1, time.Nanosecond)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, times...)
+	}
+	return all, nil
+}
+
+// clock takes the times of paced jobs.
+type clock struct {
+	start time.Time
+
+	mu     sync.Mutex // guards the rest
+	begun  map[schemas.JobID]time.Time
+	passed []time.Duration
+}
+
+// newClock returns a clock for n jobs.
+func newClock(n int) *clock {
+	return &clock{start: time.Now(), begun: make(map[schemas.JobID]time.Time, n)}
+}
+
+// wait sleeps until job i is to begin.
+func (c *clock) wait(ctx context.Context, i int, pace time.Duration) error {
+	if pace > 0 {
+		pause(ctx, time.Until(c.start.Add(time.Duration(i)*pace)))
+	}
+	return ctx.Err()
+}
+
+// begin notes that a job begins now.
+func (c *clock) begin(id schemas.JobID) { c.beginAt(id, time.Now()) }
+
+// beginAt notes that a job began.
+func (c *clock) beginAt(id schemas.JobID, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begun[id] = at
+}
+
+// end notes that a job has ended.
+func (c *clock) end(id schemas.JobID) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if begun, ok := c.begun[id]; ok {
+		c.passed = append(c.passed, now.Sub(begun))
+	}
+}
+
+// times are what was taken.
+func (c *clock) times() []time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.passed
+}
+
+// quantile is the value below which a share of the times lies.
+func quantile(times []time.Duration, share float64) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(times))
+	return sorted[min(int(share*float64(len(sorted))), len(sorted)-1)]
+}
+
+// milliseconds is a time as a figure.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
