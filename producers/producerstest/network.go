@@ -170,3 +170,20 @@ const Owner = attesttest.Owner
 
 // Wait is how long tests wait for what must happen.
 const Wait = 30 * time.Second
+
+// ServeCancel answers requests to cancel a job in control's place: each is passed to f and said to be stopping.
+func (n *Network) ServeCancel(t testing.TB, f func(schemas.JobID)) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = n.Bus.Serve(ctx, streams.ServeOptions{Subject: "ctl.cancel.*.*", Queue: streams.ControlGroup, Ready: func() { close(ready) }},
+			func(_ context.Context, r streams.Request) ([]byte, error) {
+				f(schemas.JobID(r.Subject[len(r.Subject)-26:]))
+				return json.Marshal(map[string]any{"state": streams.CancelStopping})
+			})
+	}()
+	<-ready
+	return func() { cancel(); <-done }
+}
