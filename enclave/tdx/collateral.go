@@ -172,14 +172,14 @@ func (c *Collateral) renew(ctx context.Context, url string, e *entry) error {
 // load reads the shared copy.
 func (c *Collateral) load(ctx context.Context, url string) (Document, error) {
 	if c.o.Store == nil {
-		return Document{}, &schemas.Error{Kind: schemas.KindUnavailable, Field: "collateral", Message: Name(url) + " is not known here"}
+		return Document{}, unavailable(url, "is not known here")
 	}
 	d, err := c.o.Store.Load(ctx, Name(url))
 	if err == nil {
 		err = d.check()
 	}
 	if err != nil {
-		return Document{}, &schemas.Error{Kind: schemas.KindUnavailable, Field: "collateral", Message: Name(url) + ": " + err.Error(), Err: err}
+		return Document{}, unavailable(url, err.Error())
 	}
 	if d.Fetched.After(c.o.Now()) {
 		d.Fetched = time.Time{} // whoever wrote this wants it never to be fetched again
@@ -194,12 +194,18 @@ func (c *Collateral) fetch(ctx context.Context, url string) (Document, error) {
 		err = d.check()
 	}
 	if err != nil {
-		return Document{}, &schemas.Error{Kind: schemas.KindUnavailable, Field: "collateral", Message: Name(url) + ": " + err.Error(), Err: err}
+		return Document{}, unavailable(url, err.Error())
 	}
 	if d.Fetched.IsZero() {
 		d.Fetched = c.o.Now()
 	}
 	return d, nil
+}
+
+// unavailable says that a document could not be had. The cause is kept as text only: that a store has no such key must not
+// look as if the thing that is verified did not exist.
+func unavailable(url, reason string) error {
+	return &schemas.Error{Kind: schemas.KindUnavailable, Field: "collateral", Message: Name(url) + ": " + reason}
 }
 
 // take replaces the document unless it is older than what is there. Its caller holds the lock.
