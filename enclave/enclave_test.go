@@ -97,7 +97,7 @@ func TestBulkSharesEncapsulations(t *testing.T) {
 		t.Errorf("%d encapsulations for %d jobs, want 2", len(encs), jobs)
 	}
 	worker := n.Session(t)
-	results := map[string]bool{}
+	results, numbers := map[string]bool{}, map[uint32]bool{}
 	for begin := 0; begin < 256; begin += schemas.MaxGrantBatch {
 		var batch []enclave.Candidate
 		for _, j := range sealed[begin : begin+schemas.MaxGrantBatch] {
@@ -120,6 +120,10 @@ func TestBulkSharesEncapsulations(t *testing.T) {
 				t.Fatal(err)
 			}
 			results[string(r.Enc)] = true
+			if numbers[r.Index] {
+				t.Fatalf("result number %d was used twice", r.Index)
+			}
+			numbers[r.Index] = true
 			answer, err := tenant.OpenResult(outcome, enclave.Expect{Envelope: sealed[begin+i].Hash})
 			if err != nil || string(answer.Result.Body) != fmt.Sprintf(`{"line":%d}`, begin+i) {
 				t.Fatalf("line %d: %s, %v", begin+i, answer.Result.Body, err)
@@ -170,6 +174,29 @@ func TestPinned(t *testing.T) {
 	if _, err := enclave.NewPinned(tenant, enclavetest.Model, trusted[:1]); err == nil {
 		t.Error("a pool of one was accepted")
 	}
+}
+
+// TestReceiptOfAnotherGrant: a renewed job has two grants; its receipt is for one of them.
+func TestReceiptOfAnotherGrant(t *testing.T) {
+	t.Parallel()
+	n := enclavetest.New(t)
+	tenant, worker := n.Tenant(t), n.Session(t)
+	job := n.Grant(t, worker, n.Seal(t, enclave.NewSubmission(tenant, n.Key(t)), "x"))
+	outcome, err := job.Finish(enclavetest.Result([]byte("y")), time.Now(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Until(job.Grant().Issued.Add(time.Second))) // the next grant has another second in it
+	if errs, err := worker.Renew(t.Context(), n.Call, []*enclave.OpenJob{job}); err != nil || errs[0] != nil {
+		t.Fatal(err, errs)
+	}
+	later, err := job.Finish(enclavetest.Result([]byte("y")), time.Now(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcome.Grant = later.Grant
+	_, err = tenant.OpenResult(outcome, enclave.Expect{})
+	wantKind(t, err, schemas.KindInvalid)
 }
 
 func TestReceiptChain(t *testing.T) {

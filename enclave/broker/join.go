@@ -67,7 +67,7 @@ func (b *Broker) self(ctx context.Context) (*attest.Admission, error) {
 
 // sameMeasurement compares two admissions.
 func sameMeasurement(a, b *attest.Admission) error {
-	if a.Measurement != b.Measurement || a.Config != b.Config || a.Environment != b.Environment {
+	if a.Role != b.Role || a.Measurement != b.Measurement || a.Config != b.Config || a.Environment != b.Environment {
 		return &schemas.Error{Kind: schemas.KindPolicy, Field: "measurement", Message: "is another broker image or configuration than ours"}
 	}
 	return nil
@@ -136,9 +136,6 @@ func (b *Broker) openState(ctx context.Context, request []byte, r *schemas.JoinR
 	giver, err := b.cfg.Verifier.Verify(ctx, evidence, schemas.JoinNonce(hash, r.Nonce, answer.Enc, answer.Sealed))
 	if err != nil {
 		return nil, err
-	}
-	if giver.Role != schemas.RoleBroker {
-		return nil, &schemas.Error{Kind: schemas.KindPolicy, Field: "role", Message: "who answered as a broker is not one"}
 	}
 	if err := b.equallyMeasured(ctx, giver); err != nil {
 		return nil, err

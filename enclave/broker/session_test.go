@@ -115,6 +115,34 @@ func TestStrangers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// A broker's own evidence, which is good, buys no work.
+	token := challenge(t, n.Broker)
+	reply, err := n.Broker.Handle(t.Context(), enclave.VerbAttest, schemas.EncodeCall(&schemas.AttestRequest{Version: 1, Nonce: schemas.ChallengeNonce(token)}))
+	noError(t, err)
+	var r schemas.AttestReply
+	noError(t, schemas.ParseCall(reply, &r))
+	_, err = n.Broker.Handle(t.Context(), enclave.VerbSession, schemas.EncodeCall(&schemas.SessionRequest{Version: 1, Token: token, Evidence: r.Evidence}))
+	wantKind(t, err, schemas.KindPolicy)
+}
+
+// TestTicketsEnd: the broker does not take a session beyond its evidence, whatever the worker does.
+func TestTicketsEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t)
+		calls := 0
+		late := func(ctx context.Context, verb enclave.Verb, r []byte) ([]byte, error) {
+			if calls++; calls > 1 {
+				return nil, &schemas.Error{Kind: schemas.KindUnavailable}
+			}
+			time.Sleep(56 * time.Minute)
+			_, err := b.Call(ctx, verb, r)
+			wantKind(t, err, schemas.KindAttestation)
+			return nil, &schemas.Error{Kind: schemas.KindUnavailable}
+		}
+		_, err := b.try(t, b.worker, late, enclavetest.Candidate(b.Seal(t, b.submission, "x")))
+		wantKind(t, err, schemas.KindUnavailable)
+	})
 }
 
 // stolen replaces the keys in claims before they are quoted, as a machine would that shows evidence for keys of another.
@@ -186,6 +214,15 @@ func TestFalseBrokers(t *testing.T) {
 		"longer session":       {schemas.KindAttestation, edit(func(r *schemas.SessionReply) { r.Expires += 3600 })},
 		"another ticket":       {schemas.KindAttestation, edit(func(r *schemas.SessionReply) { r.Ticket[9] ^= 1 })},
 		"a worker as a broker": {schemas.KindPolicy, edit(func(r *schemas.SessionReply) { r.Evidence = impostor })},
+		"a key nobody attested, well signed": {schemas.KindAttestation, func(ctx context.Context, verb enclave.Verb, r []byte) ([]byte, error) {
+			return edit(func(reply *schemas.SessionReply) {
+				reply.Broker = [32]byte(forger.Public().(ed25519.PublicKey))
+				reply.Signature = [64]byte(ed25519.Sign(forger, schemas.SessionSigned(schemas.HashOf(r), reply)))
+			})(ctx, verb, r)
+		}},
+		"a worker as a broker, well signed": {schemas.KindPolicy, func(ctx context.Context, verb enclave.Verb, r []byte) ([]byte, error) {
+			return edit(func(reply *schemas.SessionReply) { reply.Evidence = impostor })(ctx, verb, r)
+		}},
 		"a key nobody attested": {schemas.KindAttestation, edit(func(r *schemas.SessionReply) {
 			r.Broker = [32]byte(forger.Public().(ed25519.PublicKey))
 		})},
