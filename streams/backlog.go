@@ -27,6 +27,9 @@ type Backlog struct {
 	Paused time.Time `json:"paused,omitzero"`
 }
 
+// Queue is the queue it is about.
+func (l Backlog) Queue() Queue { return Queue{l.Route, l.Class} }
+
 // Backlogs asks control what waits, sorted by route and class. The answer is at most a few seconds old.
 func (b *Bus) Backlogs(ctx context.Context) ([]Backlog, error) {
 	text, err := b.Call(ctx, SubjectBacklog, nil)

@@ -21,7 +21,8 @@ const (
 	// Heartbeat is how often a worker extends the lease of each job: three times in one lease.
 	Heartbeat = AckWait / 3
 	// MaxDeliver is how often a job is delivered before it is a dead letter. Attempts (at most schemas.MaxAttempts) are
-	// counted by the broker; the rest covers deliveries that were given back before any work.
+	// counted by the broker; the rest covers deliveries that were given back before any work. The server tells of it only
+	// when somebody pulls from the queue after the last lease: without any worker the job waits for its deadline.
 	MaxDeliver = schemas.MaxAttempts + 6
 )
 

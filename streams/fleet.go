@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"encoding/hex"
 	"time"
 
 	"github.com/cocoon-network/cocoon/schemas"
@@ -12,7 +13,7 @@ import (
 //
 //	WORKERS  worker.<worker>        WorkerEntry, put by the worker every WorkerBeat
 //	WORKERS  reputation.<worker>    Reputation, put by control every WorkerBeat
-//	WORKERS  owner.<hash of owner>  Reputation of all workers of one owner
+//	WORKERS  owner.<hash of owner>  Reputation of all workers of one owner, see KeyOwner
 //	FLEET    model.<slug>           FleetModel, put by operators
 //	FLEET    worker.<worker>        FleetWorker, put by operators
 const (
@@ -21,6 +22,12 @@ const (
 	PrefixOwner      = "owner."
 	PrefixModel      = "model."
 )
+
+// KeyOwner is the key of an owner's reputation in WORKERS: addresses have characters that keys may not.
+func KeyOwner(o schemas.Owner) string {
+	sum := schemas.HashOf([]byte(o))
+	return PrefixOwner + hex.EncodeToString(sum[:8])
+}
 
 // WorkerBeat is how often a worker renews its entry; the entry lapses after [WorkerTTL].
 const (

@@ -24,7 +24,7 @@ import (
 //	ctl.claim.<job>                               answer of the worker that runs it
 //	ctl.lanes.<model>                             note to the workers of a model: its queues have changed
 //	ctl.ensure.<shard>.<model>.<class>            request: create the queue's consumer
-//	ctl.backlog, ctl.fleet                        requests: what waits, who works
+//	ctl.backlog                                   request: what waits
 //	broker.<verb>                                 requests to the key brokers
 //	broker.gossip                                 what brokers tell each other, not stored
 //	kv.<bucket>.<key>                             a key-value entry, republished live
@@ -58,7 +58,6 @@ const (
 // Subjects of requests that the control service answers, each in the queue group [ControlGroup].
 const (
 	SubjectBacklog = "ctl.backlog"
-	SubjectFleet   = "ctl.fleet"
 	// ControlGroup is the queue group of all control services.
 	ControlGroup = "control"
 )

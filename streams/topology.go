@@ -209,7 +209,7 @@ func (t Topology) jobs() []jetstream.StreamConfig {
 			MaxAge:               JobAge,
 			AllowMsgTTL:          true,
 			Duplicates:           JobDuplicates,
-			Metadata: map[string]string{metaLanes: strconv.Itoa(t.Lanes), metaLease: time.Duration(t.Lease).String()},
+			Metadata:             map[string]string{metaLanes: strconv.Itoa(t.Lanes), metaLease: time.Duration(t.Lease).String()},
 		})
 	}
 	return list
