@@ -1,0 +1,44 @@
+#!/bin/sh
+# Runs every fuzz target of the module for a while, one after another.
+#
+#   deploy/fuzz.sh [TIME] [PACKAGE...]
+#
+# TIME is how long each target runs (default 15s, as `go test -fuzztime` takes it), PACKAGE where to look (default
+# ./...). Stops at the first target that fails, with its output, and leaves the input that broke it in the target's
+# testdata, as `go test -fuzz` does. Finding no target at all is a failure: a search that finds nothing proves nothing.
+set -eu
+
+time=${1:-15s}
+[ $# -gt 0 ] && shift
+[ $# -gt 0 ] || set -- ./...
+case $time in
+*[!0-9a-z.]* | '') echo "fuzz.sh: TIME must look like 15s, not '$time'" >&2 && exit 2 ;;
+esac
+
+# `go test -list` prints the targets of a package and after them "ok <package> <time>"; packages without tests print
+# "? <package> [no test files]". Pairs come out as "<package> <target>".
+list=$(go test -list '^Fuzz' "$@") || { printf '%s\n' "$list" >&2; exit 1; }
+targets=$(printf '%s\n' "$list" | awk '
+	/^Fuzz/ { names[n++] = $1; next }
+	$1 == "ok" { for (i = 0; i < n; i++) print $2, names[i] }
+	{ n = 0 }')
+if [ -z "$targets" ]; then
+	echo "fuzz.sh: no fuzz target in $*" >&2
+	exit 1
+fi
+
+count=$(printf '%s\n' "$targets" | wc -l)
+done=0
+printf '%s\n' "$targets" | while read -r package target; do
+	done=$((done + 1))
+	echo "[$done/$((count))] $package $target, $time"
+	log=$(mktemp)
+	if ! go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" >"$log" 2>&1; then
+		cat "$log" >&2
+		rm -f "$log"
+		echo "fuzz.sh: $package $target failed" >&2
+		exit 1
+	fi
+	rm -f "$log"
+done
+echo "fuzz.sh: $((count)) targets, none failed"
