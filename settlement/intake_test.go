@@ -1,0 +1,161 @@
+package settlement_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/settlement"
+	"github.com/cocoon-network/cocoon/settlement/ledgertest"
+)
+
+func TestMain(m *testing.M) {
+	// tonutils keeps one goroutine per process for its TL registry and connections that close in the background.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/xssnick/tonutils-go/liteclient.(*ConnectionPool).AddConnection"))
+}
+
+// absent is a source that is away for a while, and then knows.
+type absent struct {
+	*settlement.Ledger
+	away int
+}
+
+func (a *absent) BrokerKey(ctx context.Context, id schemas.KeyID) (ed25519.PublicKey, error) {
+	if a.away--; a.away >= 0 {
+		return nil, schemas.Errorf(schemas.KindUnavailable, "bucket is away")
+	}
+	return a.Ledger.BrokerKey(ctx, id)
+}
+
+// TestIntakeRuns: with sources that are away and commits that are lost or misreported, every receipt is booked once and
+// none is rejected.
+func TestIntakeRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 0)
+	alice := w.Tenant("alice", 1000*schemas.TON)
+	const jobs = 500
+	for i := range jobs {
+		w.Do(ledgertest.Work{Tenant: alice, Worker: "w" + strconv.Itoa(i%3), Owner: ledgertest.Owner(1), Usage: schemas.Usage{Prompt: 10}})
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	w.Ledger.SetFault(func(string) error {
+		if r.IntN(4) == 0 {
+			return schemas.Errorf(schemas.KindUnavailable, "%w", errCrash)
+		}
+		return nil
+	})
+	cfg := w.Intake()
+	cfg.Group, cfg.BrokerKeys = 7, &absent{w.Ledger, 3}
+	in, err := settlement.NewIntake(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- in.Run(ctx) }()
+	for deadline := time.Now().Add(30 * time.Second); w.Position() < jobs; {
+		if time.Now().After(deadline) {
+			t.Fatalf("position %d", w.Position())
+		}
+		<-time.After(time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	w.Ledger.SetFault(nil)
+	w.NoneRejected()
+	w.Check()
+	if got := w.Balance(settlement.OwnerAccount(ledgertest.Owner(1))); got != jobs*900_000 {
+		t.Errorf("owner has %s", got)
+	}
+}
+
+// TestChainAwayForADay: while no liteserver answers for 24 hours, receipts are booked and credit is given; when the
+// chain is back, one round of batches catches up.
+func TestChainAwayForADay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 0)
+	chain := newMemChaos()
+	w.config.Treasury = chain
+	w.restart()
+	chain.fund(200 * schemas.TON)
+	chain.down = true
+	alice := w.Tenant("alice", 1000*schemas.TON)
+	for hour := range 24 {
+		for i := range 40 {
+			w.Do(ledgertest.Work{Tenant: alice, Worker: "w1", Owner: ledgertest.Owner(0x100 + i), Usage: schemas.Usage{Prompt: 1000}})
+		}
+		w.Book()
+		if err := w.payer.Tick(t.Context(), false); schemas.KindOf(err) != schemas.KindUnavailable {
+			t.Fatalf("hour %d: %v", hour, err)
+		}
+		w.Clock.Add(time.Hour)
+		chain.advance(time.Hour)
+	}
+	chain.down = false
+	for range 4 {
+		if err := w.payer.Tick(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		chain.advance(5 * time.Second)
+	}
+	w.Check()
+	for i := range 40 {
+		if got := chain.paid(ledgertest.Owner(0x100 + i)); got != 24*each {
+			t.Errorf("owner %d received %s", i, got)
+		}
+	}
+	if batches, err := w.Ledger.PayoutBatches(t.Context(), 0, 10); err != nil || len(batches) != 1 {
+		t.Errorf("%d batches to catch up, %v", len(batches), err)
+	}
+}
+
+// TestBookingStaysFlat books COCOON_FLAT receipts (2,000,000 for the figure in the README; off by default) and compares
+// the cost of the last million, or half, with the first. The signatures are left out: their cost does not depend on what
+// is booked.
+func TestBookingStaysFlat(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("COCOON_FLAT"))
+	if err != nil {
+		t.Skip("set COCOON_FLAT to a number of receipts")
+	}
+	w := newWorld(t, 0)
+	alice := w.Tenant("alice", 1000*schemas.TON)
+	const group = 1000
+	book, err := settlement.Booker(w.Ledger, w.Outcome(ledgertest.Work{Tenant: alice, Worker: "w1", Owner: ledgertest.Owner(1), Usage: schemas.Usage{Prompt: 1}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var halves [2]time.Duration
+	var heap [2]uint64
+	for i := range n / group {
+		start := settlement.CPU()
+		if err := book(t.Context(), i*group, group); err != nil {
+			t.Fatal(err)
+		}
+		halves[i*2/(n/group)] += settlement.CPU() - start
+		if i == n/group/2-1 || i == n/group-1 {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			heap[i*2/(n/group)] = m.HeapAlloc
+		}
+	}
+	first, second := halves[0]/time.Duration(n/2), halves[1]/time.Duration(n/2)
+	t.Log(fmt.Sprintf("first half %s a receipt, heap %d KiB; second half %s a receipt, heap %d KiB", first, heap[0]>>10, second, heap[1]>>10))
+	if float64(second) > 1.2*float64(first) {
+		t.Errorf("the second half costs %.2f times the first", float64(second)/float64(first))
+	}
+	if heap[1] > heap[0]+heap[0]/5+8<<20 {
+		t.Error("memory grows")
+	}
+}
