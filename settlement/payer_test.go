@@ -29,7 +29,7 @@ type world struct {
 // newWorld funds a treasury and opens a ledger.
 func newWorld(t testing.TB, funds schemas.NanoTON) *world {
 	t.Helper()
-	w := &world{t: t, path: filepath.Join(t.TempDir(), "ledger.db"), chain: newMemChain(funds), journal: &memJournal{}}
+	w := &world{t: t, path: database(t, filepath.Join(t.TempDir(), "ledger.db")), chain: newMemChain(funds), journal: &memJournal{}}
 	clock := ledgertest.NewClock()
 	w.Network = ledgertest.NewNetwork(t, openLedger(t, w.path, clock), clock)
 	w.config = settlement.PayerConfig{Treasury: w.chain.pays(), Journal: w.journal, OnAlert: func(a settlement.Alert) { w.alerts = append(w.alerts, a) }}
