@@ -146,7 +146,7 @@ func (d *Dashboard) readDead(ctx context.Context) (Dead, error) {
 			return Dead{}, err
 		}
 		dead.Count++
-		letter.Header, letter.Envelope = nil, nil
+		letter.Header = nil
 		dead.Letters = append(dead.Letters, letter)
 		if len(dead.Letters) > 2*MaxDead {
 			dead.Letters = slices.Delete(dead.Letters, 0, MaxDead)
@@ -165,6 +165,12 @@ func (d *Dashboard) readTrust(ctx context.Context, now time.Time) (Trust, error)
 		Environment: d.conf.Trust.Environment, Roots: d.conf.Trust.Roots.Hash(),
 		Measurements: []MeasurementRow{}, Keys: []KeyRow{},
 	}
+	// The catalogue comes first: the network page needs it, whatever is wrong with the policy.
+	catalogue, row, err := document[schemas.Catalogue](ctx, d, streams.BucketCatalogue, now)
+	if err != nil {
+		return Trust{}, err
+	}
+	t.Catalogue, d.catalogue = row, catalogue
 	policy, row, err := document[schemas.Policy](ctx, d, streams.BucketPolicy, now)
 	if err != nil {
 		return Trust{}, err
@@ -173,11 +179,6 @@ func (d *Dashboard) readTrust(ctx context.Context, now time.Time) (Trust, error)
 	for _, m := range policy.Measurements {
 		t.Measurements = append(t.Measurements, MeasurementRow{m.Name, m.Role})
 	}
-	catalogue, row, err := document[schemas.Catalogue](ctx, d, streams.BucketCatalogue, now)
-	if err != nil {
-		return Trust{}, err
-	}
-	t.Catalogue, d.catalogue = row, catalogue
 	keys, err := d.conf.Bus.Bucket(streams.BucketKeys).List(ctx, "")
 	if err != nil {
 		return Trust{}, err

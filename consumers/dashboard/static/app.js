@@ -112,7 +112,7 @@ function workers() {
       el("span", state, x.reason ? el("div.soft", x.reason) : null),
       el("span", x.environment === "simulated" ? tag("simulated", "warn") : tag("attested"), el("div.soft", "until " + time(x.attested_until))),
       x.gpus?.length ? el("span", ...x.gpus.map((g) => el("div", g.name + (g.cc ? ", CC " + g.cc : "") + ", " + g.utilisation + " %, " + number(g.memory_used / 2 ** 20) + " of " + number(g.memory_total / 2 ** 20) + " MiB"))) : el("span.soft", "no GPU stated"),
-      el("span", ...x.models.map((m) => el("div", m.route.slug ?? m.route.Slug ?? "", " ", m.busy + " / " + m.slots))),
+      el("span", ...x.models.map((m) => el("div", m.route.slug, " ", m.busy + " / " + m.slots))),
       (x.ask / 10000).toFixed(2) + "×",
       number(x.done) + (x.failed ? " (" + number(x.failed) + " failed)" : ""),
       last ? el("span", tag(x.reputation.standing, { good: "", probation: "warn" }[x.reputation.standing] ?? "bad"),
@@ -151,7 +151,7 @@ function jobs() {
 function dead() {
   const d = view.dead;
   const rows = d.letters.map((x) => [
-    String(x.seq), time(x.died), x.job ? short(x.job, 12) : "–", short(x.tenant ?? "", 8), x.route.slug ?? x.route.Slug ?? "", x.class,
+    String(x.seq), time(x.died), x.job ? short(x.job, 12) : "–", short(x.tenant ?? "", 8), x.route.slug, x.class,
     el("span", "kind " + x.kind, el("div.soft", x.reason)), String(x.deliveries), number(x.size) + " B",
     action("Replay", "/api/dead/replay", { seq: x.seq }),
   ]);
