@@ -71,7 +71,7 @@ type SessionReply struct {
 
 // SessionSigned is what the broker signs in a SessionReply to a request.
 func SessionSigned(request Hash, r *SessionReply) []byte {
-	return AppendFields(nil, "cocoon/session/v1", request[:], r.Enc, r.Ticket, be64(uint64(r.Expires)), be64(r.Policy), r.Broker[:])
+	return AppendFields(nil, "cocoon/session-signed/v1", request[:], r.Enc, r.Ticket, be64(uint64(r.Expires)), be64(r.Policy), r.Broker[:])
 }
 
 // SealedCall is a call inside a session: Sealed opens under the session's secret.
@@ -273,7 +273,7 @@ type JoinReply struct {
 
 // JoinNonce is the nonce of the evidence in a JoinReply.
 func JoinNonce(request Hash, nonce [32]byte, enc, sealed []byte) [32]byte {
-	return HashFields("cocoon/join/v1", request[:], nonce[:], enc, sealed)
+	return HashFields("cocoon/join-nonce/v1", request[:], nonce[:], enc, sealed)
 }
 
 // EncodeCall spells any of the calls and replies of this file.

@@ -3,6 +3,8 @@ package schemas
 import (
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -392,7 +394,8 @@ func (g *Golden) check() error {
 	if len(g.Values) == 0 || len(g.Values) > MaxGoldenValues {
 		return invalid("values", "must have values at 1 to 64 indexes")
 	}
-	for index, values := range g.Values {
+	for _, index := range slices.Sorted(maps.Keys(g.Values)) { // the error named first must not depend on map order
+		values := g.Values[index]
 		if index < 0 || index > 254 {
 			return invalid("values", "indexes lie between 0 and 254")
 		}

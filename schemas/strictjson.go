@@ -40,8 +40,8 @@ func CheckJSON(b []byte) error {
 	var open []jsonLevel
 	for {
 		token, err := d.Token()
-		if errors.Is(err, io.EOF) && len(open) == 0 {
-			return nil
+		if errors.Is(err, io.EOF) && len(open) == 0 { // a document that was read has returned below
+			return &Error{Kind: KindInvalid, Message: "document is empty"}
 		}
 		if err != nil {
 			return jsonError(err)
