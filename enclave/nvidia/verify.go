@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -284,9 +285,9 @@ func (r *Report) Match(g schemas.Golden) (int, error) {
 	if r.Driver != g.Driver || r.VBIOS != g.VBIOS {
 		return 0, fmt.Errorf("driver %s, VBIOS %s", r.Driver, r.VBIOS)
 	}
-	for index, admitted := range g.Values {
+	for _, index := range slices.Sorted(maps.Keys(g.Values)) {
 		value, ok := r.Measurements[index]
-		if !ok || !slices.Contains(admitted, value) {
+		if !ok || !slices.Contains(g.Values[index], value) {
 			return 0, fmt.Errorf("measurement %d is %s", index, value)
 		}
 	}
