@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon/enclave"
+	"github.com/cocoon-network/cocoon/enclave/tdx"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
 )
@@ -29,6 +30,9 @@ type Options struct {
 	Trust schemas.Trust
 	// Verifier judges the broker's evidence; nil means the production verifier under the policy that Trust signs.
 	Verifier enclave.Verifier
+	// Collateral has Intel's documents for the production verifier; nil takes those that the network keeps in its
+	// COLLATERAL bucket. They are signed, so it does not matter who keeps them.
+	Collateral *tdx.Collateral
 	// Record remembers what was submitted; nil means memory, which dies with the process. The caller closes it.
 	Record Record
 	// Class is for jobs that ask for none; empty means standard.

@@ -62,7 +62,10 @@ func newBeliever(bus *streams.Bus, o Options, log *slog.Logger) (*believer, erro
 	if b.keeper, err = attest.NewKeeper(o.Trust, attest.KeeperOptions{}); err != nil {
 		return nil, err
 	}
-	collateral := tdx.NewCollateral(tdx.CollateralOptions{Store: collateralStore{bus.Bucket(streams.BucketCollateral)}, Log: log})
+	collateral := o.Collateral
+	if collateral == nil {
+		collateral = tdx.NewCollateral(tdx.CollateralOptions{Store: collateralStore{bus.Bucket(streams.BucketCollateral)}, Log: log})
+	}
 	b.verifier, err = attest.NewVerifier(attest.Options{Policy: b.keeper, Collateral: collateral})
 	return b, err
 }

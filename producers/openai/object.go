@@ -137,3 +137,6 @@ func appendString(b []byte, s string) []byte {
 	q, _ := json.Marshal(s) // a string always marshals
 	return append(b, q...)
 }
+
+// Quote spells a JSON string.
+func Quote(s string) []byte { return appendString(nil, s) }

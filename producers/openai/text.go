@@ -37,3 +37,34 @@ func Text(body []byte) string {
 	}
 	return b.String()
 }
+
+// DeltaText is the text that an event of a stream adds to the first choice, whatever text endpoint made it.
+func DeltaText(event []byte) string {
+	var e struct {
+		Choices []struct {
+			Index int    `json:"index"`
+			Text  string `json:"text"`
+			Delta struct {
+				Content string `json:"content"`
+			} `json:"delta"`
+		} `json:"choices"`
+		Type  string          `json:"type"`
+		Delta json.RawMessage `json:"delta"`
+	}
+	if json.Unmarshal(event, &e) != nil {
+		return ""
+	}
+	var text strings.Builder
+	for _, c := range e.Choices {
+		if c.Index == 0 {
+			text.WriteString(c.Delta.Content + c.Text)
+		}
+	}
+	if e.Type == "response.output_text.delta" {
+		var delta string
+		if json.Unmarshal(e.Delta, &delta) == nil {
+			text.WriteString(delta)
+		}
+	}
+	return text.String()
+}
