@@ -78,11 +78,23 @@ func (o Options) withDefaults() (Options, error) {
 type Result struct {
 	// Text is the answer.
 	Text string
-	// Pieces counts the pieces, Jobs the jobs of all steps.
+	// Pieces counts the pieces, Jobs the jobs of all steps: with a key, equal pieces are one job.
 	Pieces, Jobs int
-	// Usage and Cost sum what the receipts say.
+	// Usage and Cost sum what the receipts of these jobs say.
 	Usage schemas.Usage
 	Cost  schemas.NanoTON
+
+	counted map[schemas.JobID]bool
+}
+
+// count adds an answer, each job once.
+func (r *Result) count(a *producers.Answer) {
+	if r.counted[a.Job] {
+		return
+	}
+	r.counted[a.Job] = true
+	r.Jobs++
+	r.Usage, r.Cost = r.Usage.Add(a.Usage), r.Cost+a.Charge.Total
 }
 
 // Run cuts a document, maps the prompt over its pieces and reduces the answers. The first piece that has no answer ends
@@ -96,7 +108,7 @@ func Run(ctx context.Context, c Client, document string, o Options) (*Result, er
 	if err != nil {
 		return nil, err
 	}
-	r := &Result{Pieces: len(pieces)}
+	r := &Result{Pieces: len(pieces), counted: map[schemas.JobID]bool{}}
 	answers, err := r.step(ctx, c, &o, "map", o.Map, pieces)
 	if err != nil || o.Reduce == "" {
 		r.Text = strings.Join(answers, "\n\n")
@@ -166,8 +178,7 @@ func (r *Result) step(ctx context.Context, c Client, o *Options, name, instructi
 	for i, a := range answers {
 		if a != nil {
 			out[i] = a.Text()
-			r.Jobs++
-			r.Usage, r.Cost = r.Usage.Add(a.Usage), r.Cost+a.Charge.Total
+			r.count(a)
 		}
 	}
 	return out, err
