@@ -28,6 +28,8 @@ const (
 	AlertBounced AlertKind = "bounced"
 	// AlertExpired: a batch was never taken by the chain and its items are owed again.
 	AlertExpired AlertKind = "expired_batch"
+	// AlertStream: the outcome stream did not go on where the ledger stood, and an operator accepted that.
+	AlertStream AlertKind = "outcome_stream"
 	// AlertRestored: the journal knows batches that this ledger does not: it was restored from an old copy.
 	AlertRestored AlertKind = "restored_ledger"
 )

@@ -372,8 +372,12 @@ func (l *Ledger) recall(ctx context.Context, address schemas.Owner, raw []byte) 
 	if err := schemas.DecodeJSON(raw, &r, maxRecord); err != nil {
 		return 0, corrupt("a record of the journal does not parse: %w", err)
 	}
+	if r.V != 1 {
+		return 0, schemas.Errorf(schemas.KindUnsupported, "batch %d of the journal has form %d: use a newer program", r.Statement.Batch, r.V)
+	}
 	if r.Statement.Wallet != address {
-		return 0, corrupt("batch %d of the journal is of the wallet %s", r.Statement.Batch, r.Statement.Wallet)
+		return 0, schemas.Errorf(schemas.KindConflict, "the journal has batch %d of another treasury, %s, which this ledger does not know: run settlement with that one first",
+			r.Statement.Batch, r.Statement.Wallet)
 	}
 	return r.Statement.Batch, l.write(ctx, func(t *tx) error {
 		w, err := t.wallet(address)

@@ -2,6 +2,8 @@ package settlement
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
@@ -24,6 +26,71 @@ func (t *tx) position() (uint64, error) {
 	var n int64
 	_, err := t.one([]any{&n}, "SELECT value FROM positions WHERE name = ?", outcomesPosition)
 	return uint64(n), err
+}
+
+// basePosition names what is added to the positions of the outcome stream, so that they go on growing when the stream
+// is made anew and counts from 1 again.
+const basePosition = "outcomes base"
+
+// base reads what is added to the stream's positions.
+func (t *tx) base() (uint64, error) {
+	var n int64
+	_, err := t.one([]any{&n}, "SELECT value FROM positions WHERE name = ?", basePosition)
+	return uint64(n), err
+}
+
+// streamBase is base as a call of its own.
+func (l *Ledger) streamBase(ctx context.Context) (n uint64, err error) {
+	err = l.read(ctx, func(t *tx) error {
+		n, err = t.base()
+		return err
+	})
+	return n, err
+}
+
+// setPosition stores a position.
+func (t *tx) setPosition(name string, value uint64) error {
+	_, err := t.exec("INSERT INTO positions (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, int64(value))
+	return err
+}
+
+// NewStream says that the outcome stream was made anew: its first outcome comes after everything booked so far. Outcomes
+// of the old stream that appear in it again are rejected as duplicates. Nothing may be booking meanwhile.
+func (l *Ledger) NewStream(ctx context.Context) error {
+	return l.write(ctx, func(t *tx) error {
+		position, err := t.position()
+		if err != nil {
+			return err
+		}
+		if _, _, err := t.alert(walletRow{}, AlertStream, strconv.FormatUint(position, 10), "the outcome stream was made anew"); err != nil {
+			return err
+		}
+		return t.setPosition(basePosition, position)
+	})
+}
+
+// AcceptGap says that outcomes before first, a position of the stream, are lost for good: they left the stream before
+// they were booked, and whoever earned with them has to be dealt with by hand. Nothing may be booking meanwhile.
+func (l *Ledger) AcceptGap(ctx context.Context, first uint64) error {
+	return l.write(ctx, func(t *tx) error {
+		position, err := t.position()
+		if err != nil {
+			return err
+		}
+		base, err := t.base()
+		if err != nil {
+			return err
+		}
+		next := base + first
+		if next <= position+1 {
+			return nil
+		}
+		detail := fmt.Sprintf("outcomes %d to %d left the stream before they were booked", position+1-base, first-1)
+		if _, _, err := t.alert(walletRow{}, AlertStream, strconv.FormatUint(position, 10), detail); err != nil {
+			return err
+		}
+		return t.setPosition(outcomesPosition, next-1)
+	})
 }
 
 // book posts a group of judged outcomes in one commit, together with the position, so that an outcome takes effect
@@ -197,9 +264,7 @@ func (b *booking) flush(position uint64) error {
 	if err := b.t.release(b.holds); err != nil {
 		return err
 	}
-	_, err := b.t.exec("INSERT INTO positions (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-		outcomesPosition, int64(position))
-	return err
+	return b.t.setPosition(outcomesPosition, position)
 }
 
 // maxDetail bounds the explanation kept with a rejection, in bytes.

@@ -122,6 +122,10 @@ func (l *Ledger) credits(ctx context.Context, brokers int) (map[schemas.TenantID
 		if err != nil {
 			return err
 		}
+		base, err := t.base()
+		if err != nil {
+			return err
+		}
 		now := time.Unix(t.now, 0).UTC()
 		return t.each(func(scan func(...any) error) error {
 			var id schemas.TenantID
@@ -130,7 +134,7 @@ func (l *Ledger) credits(ctx context.Context, brokers int) (map[schemas.TenantID
 			err := scan(&id, &key, &balance, &stake, &reserved)
 			window := max(0, min(balance, stake)-reserved)
 			all[id] = standing{schemas.Credit{
-				V: 1, Available: window / schemas.NanoTON(brokers), Key: key, Updated: now, Through: through,
+				V: 1, Available: window / schemas.NanoTON(brokers), Key: key, Updated: now, Through: through - base,
 			}, balance}
 			return err
 		}, `SELECT t.id, t.key, a.balance, s.balance, COALESCE(h.amount, 0) FROM tenants t

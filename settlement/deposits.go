@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon/schemas"
@@ -30,7 +31,9 @@ const defaultPoll = 5 * time.Second
 type Deposits struct {
 	cfg    DepositsConfig
 	follow follower
-	count  int
+	// mu lets one round run at a time and guards count, the deposits of the round.
+	mu    sync.Mutex
+	count int
 }
 
 // NewDeposits checks the configuration.
@@ -62,6 +65,8 @@ func (d *Deposits) Run(ctx context.Context) error {
 
 // Tick books everything that has arrived by now and returns how many deposits that were.
 func (d *Deposits) Tick(ctx context.Context) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.count = 0
 	_, err := d.follow.walk(ctx)
 	if errors.Is(err, errMoved) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -232,9 +233,19 @@ func (in *Intake) Step(ctx context.Context) (int, error) {
 
 // next reads one group and judges it.
 func (in *Intake) next(ctx context.Context, after uint64) ([]verdict, error) {
-	messages, err := in.cfg.Feed.Read(ctx, after, in.cfg.Group)
+	base, err := in.cfg.Ledger.streamBase(ctx)
 	if err != nil {
 		return nil, err
+	}
+	messages, err := in.cfg.Feed.Read(ctx, after-base, in.cfg.Group)
+	if err != nil {
+		return nil, err
+	}
+	if base > 0 { // a copy: the feed keeps its own
+		messages = slices.Clone(messages)
+		for i := range messages {
+			messages[i].Seq += base
+		}
 	}
 	if len(messages) == 0 {
 		return nil, schemas.Errorf(schemas.KindUnavailable, "the outcome feed answered nothing")

@@ -159,3 +159,56 @@ func TestBookingStaysFlat(t *testing.T) {
 		t.Error("memory grows")
 	}
 }
+
+// TestStreamMadeAnew: an operator accepts a gap and a stream that counts from 1 again; positions go on growing, what was
+// booked before is not booked again, and brokers hear the stream's own count.
+func TestStreamMadeAnew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 0)
+	alice := w.Tenant("alice", 100*schemas.TON)
+	job := ledgertest.Work{Tenant: alice, Worker: "w1", Owner: ledgertest.Owner(1), Usage: schemas.Usage{Prompt: 10}}
+	old := w.Outcome(job)
+	w.Feed.Append(settlement.Message{Header: old.Header()})
+	w.Do(job)
+	w.Book()
+	if err := w.Ledger.AcceptGap(t.Context(), 6); err != nil { // outcomes 3 to 5 are lost
+		t.Fatal(err)
+	}
+	if err := w.Ledger.AcceptGap(t.Context(), 2); err != nil { // no gap
+		t.Fatal(err)
+	}
+	if w.Position() != 5 {
+		t.Fatalf("position %d", w.Position())
+	}
+	if err := w.Ledger.NewStream(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Feed = &ledgertest.Feed{}
+	w.Feed.Append(settlement.Message{Header: old.Header()})
+	w.Do(job)
+	w.bookBlindly()
+	w.Check()
+	if w.Position() != 7 {
+		t.Errorf("position %d", w.Position())
+	}
+	if got := w.Balance(settlement.OwnerAccount(ledgertest.Owner(1))); got != 3*900_000 {
+		t.Errorf("owner has %s", got)
+	}
+	if bad, err := w.Ledger.Rejections(t.Context(), 10); err != nil || len(bad) != 1 || bad[0].Reason != settlement.RejectDuplicate {
+		t.Errorf("rejections %+v, %v", bad, err)
+	}
+	store := &memCredit{}
+	p, err := settlement.NewCreditPublisher(settlement.CreditConfig{Ledger: w.Ledger, Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Publish(t.Context()); err != nil || store.get(alice).Through != 2 {
+		t.Errorf("credit %+v, %v", store.get(alice), err)
+	}
+	if got := w.reconcile(); len(got) > 0 {
+		t.Errorf("differences %v", got)
+	}
+	if alerts, err := w.Ledger.Alerts(t.Context(), 10); err != nil || len(alerts) != 2 {
+		t.Errorf("alerts %+v, %v", alerts, err)
+	}
+}

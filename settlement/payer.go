@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon/schemas"
@@ -60,6 +61,8 @@ const (
 type Payer struct {
 	cfg    PayerConfig
 	follow follower
+	// mu lets one round run at a time and guards the fields below.
+	mu sync.Mutex
 	// recalled says that the journal was read: what it holds beyond this ledger does not grow behind our back.
 	recalled bool
 	// raised are the alerts of the round; they are told after the commit that keeps them.
@@ -111,6 +114,8 @@ func (p *Payer) Run(ctx context.Context) error {
 // Tick makes one round. force pays every positive balance of at least its owner's minimum, whatever the thresholds
 // say. While payouts are stopped the round still follows the chain and judges, and ends with ErrStopped.
 func (p *Payer) Tick(ctx context.Context, force bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.raised = nil
 	err := p.round(ctx, force)
 	for _, a := range p.raised {

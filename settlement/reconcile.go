@@ -18,7 +18,7 @@ type ReconcileConfig struct {
 	// Intake supplies feed, keys and prices. Receipts are verified and priced again from what the stream still holds, up
 	// to the position that the ledger had at the start.
 	Intake *IntakeConfig
-	// First is the lowest position that the stream still holds; 0 means 1.
+	// First is the lowest position that the stream still holds, by its own count; 0 means 1.
 	First uint64
 }
 
@@ -119,8 +119,12 @@ func reconcileReceipts(ctx context.Context, cfg ReconcileConfig, r *Report) erro
 	if err != nil {
 		return err
 	}
+	base, err := cfg.Ledger.streamBase(ctx)
+	if err != nil {
+		return err
+	}
 	intake := &Intake{cfg: in, judge: in.judge()}
-	for at := max(cfg.First, 1) - 1; at < end; {
+	for at := base + max(cfg.First, 1) - 1; at < end; {
 		group, err := intake.next(ctx, at)
 		if err != nil {
 			return err

@@ -45,6 +45,10 @@ type Config struct {
 	Floor     string        `koanf:"floor"`
 	// Poll is the pause between looks at the chain. Default 5 s.
 	Poll time.Duration `koanf:"poll"`
+	// AcceptGap goes on although outcomes have left the stream before they were booked, NewStream although the stream was
+	// made anew. Both are noted as alerts. They hold for one start and belong on the command line.
+	AcceptGap bool `koanf:"accept_gap"`
+	NewStream bool `koanf:"new_stream"`
 }
 
 // DefaultConfig is the configuration without a file, environment or flags.
@@ -52,7 +56,7 @@ func DefaultConfig() Config { return Config{Ledger: defaultLedger()} }
 
 // payer turns the policy into the payer's.
 func (c Config) payer() (p settlement.PayerConfig, err error) {
-	p.MaxAge, p.Poll = c.MaxAge, c.Poll
+	p.MaxAge = c.MaxAge
 	for _, f := range []struct {
 		name, text string
 		into       *schemas.NanoTON

@@ -47,6 +47,8 @@ Without --chain receipts are booked and credit is published, and nothing is paid
 	f.String("least", "", "smallest amount paid for its age, in TON (default 0.02)")
 	f.String("floor", "", "what the treasury keeps, in TON (default 1)")
 	f.Duration("poll", 0, "pause between looks at the chain (default 5s)")
+	f.Bool("accept-gap", false, "go on although outcomes have left the stream before they were booked")
+	f.Bool("new-stream", false, "the outcome stream was made anew: read it from its beginning")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg := DefaultConfig()
 		if err := cli.Load(cmd, section, &cfg); err != nil {
@@ -94,16 +96,36 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer w.close()
+	if err := cfg.reposition(ctx, ledger, bus); err != nil {
+		return err
+	}
 	treasury, deposits := w.payers()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return followPolicy(ctx, keeper, bus, log) })
 	g.Go(func() error {
 		return service.Run(ctx, service.Config{
 			Ledger: ledger, Bus: bus, Trust: trust, Verifier: verifier, Brokers: cfg.Brokers,
-			Deposits: deposits, Treasury: treasury, Payouts: payouts, Logger: log,
+			Deposits: deposits, Treasury: treasury, Poll: cfg.Poll, Payouts: payouts, Logger: log,
 		})
 	})
 	return g.Wait()
+}
+
+// reposition does what the operator decided about a stream that does not go on where the ledger stands.
+func (c Config) reposition(ctx context.Context, ledger *settlement.Ledger, bus *streams.Bus) error {
+	if c.NewStream {
+		return ledger.NewStream(ctx)
+	}
+	if !c.AcceptGap {
+		return nil
+	}
+	feed := service.NewFeed(bus)
+	defer feed.Close()
+	first, err := feed.First(ctx)
+	if err != nil {
+		return err
+	}
+	return ledger.AcceptGap(ctx, first)
 }
 
 // followPolicy keeps the policy in force up to date until ctx ends.

@@ -30,7 +30,9 @@ type Config struct {
 	Deposits settlement.Wallet
 	// Treasury is the wallet that pays; nil makes no payouts.
 	Treasury settlement.Treasury
-	// Payouts tunes the payer; Ledger, Treasury and Journal are filled in.
+	// Poll is the pause between looks at the chain, for deposits and payouts; 0 means 5 s.
+	Poll time.Duration
+	// Payouts tunes the payer; Ledger, Treasury, Journal and Poll are filled in.
 	Payouts settlement.PayerConfig
 	Logger  *slog.Logger
 }
@@ -78,7 +80,7 @@ func New(cfg Config) (*Services, error) {
 func (s *Services) chain(cfg Config) (err error) {
 	if cfg.Deposits != nil {
 		s.Deposits, err = settlement.NewDeposits(settlement.DepositsConfig{
-			Ledger: cfg.Ledger, Wallet: cfg.Deposits, Poll: cfg.Payouts.Poll, Logger: cfg.Logger,
+			Ledger: cfg.Ledger, Wallet: cfg.Deposits, Poll: cfg.Poll, Logger: cfg.Logger,
 		})
 		if err != nil {
 			return err
@@ -87,6 +89,9 @@ func (s *Services) chain(cfg Config) (err error) {
 	if cfg.Treasury != nil {
 		pay := cfg.Payouts
 		pay.Ledger, pay.Treasury, pay.Logger = cfg.Ledger, cfg.Treasury, cfg.Logger
+		if cfg.Poll > 0 {
+			pay.Poll = cfg.Poll
+		}
 		pay.Journal = NewJournal(cfg.Bus.Bucket(streams.BucketStatements))
 		s.Payer, err = settlement.NewPayer(pay)
 	}

@@ -127,7 +127,7 @@ func TestReceiptsBecomeMoney(t *testing.T) {
 	go func() {
 		done <- service.Run(ctx, service.Config{
 			Ledger: b.ledger, Bus: b.bus, Trust: b.trust, Verifier: b.net, Treasury: treasury,
-			Payouts: settlement.PayerConfig{Threshold: 1, Poll: 10 * time.Millisecond},
+			Poll: 10 * time.Millisecond, Payouts: settlement.PayerConfig{Threshold: 1},
 		})
 	}()
 	outcomes := b.work(t, tenant, 3)
