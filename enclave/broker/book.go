@@ -14,6 +14,8 @@ const (
 	// maxReservation is how long after its lease a reservation is kept when settlement says nothing new. Settlement may be
 	// away that long before a tenant could spend the same credit twice, and then the locked stake pays.
 	maxReservation = 15 * time.Minute
+	// creditRetry is the earliest useful retry when other jobs of the tenant are in the way.
+	creditRetry = 5 * time.Second
 )
 
 // book is the credit that this broker has reserved for jobs it granted and settlement has not seen yet.
@@ -38,8 +40,8 @@ type reservation struct {
 // newBook makes an empty book.
 func newBook() *book { return &book{tenants: map[schemas.TenantID]*reservations{}} }
 
-// reserve sets a job's ceiling aside, or prolongs what was set aside. It fails with KindCredit when the account does not
-// cover it beside everything else reserved.
+// reserve sets a job's ceiling aside, or prolongs what was set aside. KindCredit: the account does not cover the ceiling.
+// KindBusy: it does, but not beside everything else reserved; a tenant with a small account is slowed down, not refused.
 func (b *book) reserve(tenant schemas.TenantID, key jobKey, ceiling schemas.NanoTON, account schemas.Credit, until, now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -59,7 +61,10 @@ func (b *book) reserve(tenant schemas.TenantID, key jobKey, ceiling schemas.Nano
 		if len(r.jobs) == 0 {
 			delete(b.tenants, tenant)
 		}
-		return &schemas.Error{Kind: schemas.KindCredit, Field: "ce-cocoonbudget", Message: "the account does not cover the job's ceiling beside the jobs that are running"}
+		if ceiling <= account.Available {
+			return &schemas.Error{Kind: schemas.KindBusy, Field: "ce-cocoonbudget", Message: "the tenant's running jobs have reserved what the account has left", RetryAfter: creditRetry}
+		}
+		return &schemas.Error{Kind: schemas.KindCredit, Field: "ce-cocoonbudget", Message: "the account does not cover the job's ceiling"}
 	}
 	if have := r.jobs[key]; have != nil {
 		r.total -= have.amount

@@ -71,6 +71,9 @@ type Config struct {
 	// CachedSubmissions bounds the encapsulations remembered per epoch key, default 4,096.
 	CachedSubmissions int
 
+	// Standing says what the operator's records say about a worker and its owner; nil: everybody is Good. It is called for
+	// every job and should answer from memory.
+	Standing func(worker schemas.WorkerID, owner schemas.Owner) Standing
 	// Audit receives every decision; nil drops them. It must not block for long.
 	Audit func(Decision)
 	// Gossip tells the other brokers about leases; the message is sealed. nil: there are no others. It must not block
@@ -98,6 +101,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.CachedSubmissions == 0 {
 		c.CachedSubmissions = 4096
+	}
+	if c.Standing == nil {
+		c.Standing = func(schemas.WorkerID, schemas.Owner) Standing { return Good }
 	}
 	if c.Audit == nil {
 		c.Audit = func(Decision) {}
@@ -143,6 +149,7 @@ type Broker struct {
 	allowance *rate.Limiter       // verifications per second
 	quotes    *rate.Limiter       // own quotes per second
 	standing  standingEvidence
+	probation probation
 	models    atomic.Pointer[modelIndex] // of the catalogue seen last
 }
 
@@ -158,7 +165,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		cfg: cfg, boot: schemas.NewBootID(), private: private,
-		leases: newLeases(cfg.MaxLeases), book: newBook(), calls: newSeen(maxSeen, callWindow), spends: newSeen(maxSeen, time.Hour),
+		probation: probation{jobs: map[schemas.WorkerID]jobKey{}}, leases: newLeases(cfg.MaxLeases), book: newBook(), calls: newSeen(maxSeen, callWindow), spends: newSeen(maxSeen, time.Hour),
 		verify:    semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
 		allowance: rate.NewLimiter(rate.Limit(cfg.Verifications), int(2*cfg.Verifications)+1),
 		quotes:    rate.NewLimiter(ownQuotes, 2*ownQuotes),

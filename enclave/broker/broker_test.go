@@ -265,7 +265,7 @@ func TestReturn(t *testing.T) {
 	open, err := b.try(t, b.worker, b.Call, first)
 	noError(t, err)
 	_, err = b.try(t, b.worker, b.Call, second)
-	wantKind(t, err, schemas.KindCredit)
+	wantKind(t, err, schemas.KindBusy)
 	errs, err := b.worker.Return(t.Context(), b.Call, []*enclave.OpenJob{open})
 	noError(t, err)
 	noError(t, errs[0])
@@ -295,10 +295,10 @@ func TestReservations(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		b.credit(enclavetest.Budget) // settlement has looked, but the outcome may have been on its way
 		_, err = b.try(t, b.worker, b.Call, job())
-		wantKind(t, err, schemas.KindCredit)
+		wantKind(t, err, schemas.KindBusy)
 		time.Sleep(31 * time.Second)
 		_, err = b.try(t, b.worker, b.Call, job())
-		wantKind(t, err, schemas.KindCredit)
+		wantKind(t, err, schemas.KindBusy)
 		b.credit(enclavetest.Budget) // a minute after the end: it is booked
 		_, err = b.try(t, b.worker, b.Call, job())
 		noError(t, err)
@@ -378,4 +378,21 @@ func TestForgedReplies(t *testing.T) {
 	if err == nil {
 		t.Error("a changed reply was accepted")
 	}
+}
+
+// TestEndingNeedsTheGrant: a lease that the broker does not know, or another worker's, is ended by a signed grant only.
+func TestEndingNeedsTheGrant(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	open, err := b.try(t, b.worker, b.Call, enclavetest.Candidate(b.Seal(t, b.submission, "x")))
+	noError(t, err)
+	second, err := b.joined(t, b.Call)
+	noError(t, err)
+	errs, err := b.worker.Done(t.Context(), second.Handle, []*enclave.OpenJob{open}) // it does not know the lease
+	noError(t, err)
+	noError(t, errs[0])
+	stranger := b.NewBroker(t, func(c *broker.Config) { c.Found = true })
+	errs, err = b.worker.Done(t.Context(), stranger.Handle, []*enclave.OpenJob{open}) // it neither knows it nor signed it
+	noError(t, err)
+	wantKind(t, errs[0], schemas.KindDenied)
 }

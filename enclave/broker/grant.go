@@ -83,7 +83,7 @@ func (j *job) decide(ctx context.Context) (schemas.GrantAnswer, error) {
 		return schemas.GrantAnswer{}, err
 	}
 	j.digest, j.key = j.attributes.Digest(), keyOf(j.attributes.Tenant, j.attributes.ID)
-	for _, check := range []func() error{j.checkTime, j.checkModel, j.checkPolicy, j.checkEnvelope} {
+	for _, check := range []func() error{j.checkTime, j.checkModel, j.checkStanding, j.checkPolicy, j.checkEnvelope} {
 		if err := check(); err != nil {
 			return schemas.GrantAnswer{}, err
 		}

@@ -81,6 +81,22 @@ func (l *leases) restore(key jobKey, before *lease) {
 	l.jobs[key] = before
 }
 
+// live reports whether a worker has the lease of a job now.
+func (l *leases) live(key jobKey, worker schemas.WorkerID, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	have := l.jobs[key]
+	return have != nil && have.worker == worker && now.Before(have.until)
+}
+
+// holds reports whether the table has a worker's lease of a job in an attempt.
+func (l *leases) holds(g *schemas.Grant) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	have := l.jobs[keyOf(g.Tenant, g.Job)]
+	return have != nil && have.attempt == g.Attempt && have.worker == g.Worker
+}
+
 // renew prolongs or ends the lease that a grant gave. A broker that does not know the job (it started after, or another
 // one granted it) takes the grant's word: brokers signed it.
 func (l *leases) renew(g *schemas.Grant, until, expiry, now time.Time) error {

@@ -159,8 +159,11 @@ func TestTables(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := b.reserve("t", jobKey{3}, 1, account, begin, begin); !errors.Is(err, schemas.KindCredit) {
+	if err := b.reserve("t", jobKey{3}, 1, account, begin, begin); !errors.Is(err, schemas.KindBusy) {
 		t.Errorf("an account that is reserved: %v", err)
+	}
+	if err := b.reserve("t", jobKey{3}, 11, account, begin, begin); !errors.Is(err, schemas.KindCredit) {
+		t.Errorf("an account that does not suffice: %v", err)
 	}
 	account.Updated = begin.Add(time.Hour)
 	b.sweep(func(schemas.TenantID) (schemas.Credit, bool) { return account, true }, begin.Add(time.Hour))

@@ -62,6 +62,7 @@ type brokerService struct {
 	keeper     *attest.Keeper
 	catalogues *Catalogues
 	credits    *credits
+	standings  *standings
 	decisions  chan broker.Decision
 	dropped    atomic.Uint64
 	broker     *broker.Broker
@@ -79,7 +80,7 @@ func ServeBroker(ctx context.Context, o BrokerOptions) error {
 		return err
 	}
 	s := &brokerService{
-		o: o, keeper: keeper, catalogues: NewCatalogues(o.Trust, o.Log), credits: newCredits(o.Log),
+		o: o, keeper: keeper, catalogues: NewCatalogues(o.Trust, o.Log), credits: newCredits(o.Log), standings: newStandings(),
 		decisions: make(chan broker.Decision, auditBacklog),
 	}
 	parent := ctx
@@ -90,6 +91,7 @@ func ServeBroker(ctx context.Context, o BrokerOptions) error {
 	follow("policy", func(ctx context.Context) error { return keeper.Follow(ctx, PolicyFeed(o.Bus), o.Log) })
 	follow("catalogue", func(ctx context.Context) error { return s.catalogues.Follow(ctx, o.Bus) })
 	follow("credit", func(ctx context.Context) error { return s.credits.follow(ctx, o.Bus) })
+	follow("standing", func(ctx context.Context) error { return s.standings.follow(ctx, o.Bus) })
 	group.Go(func() error { return s.serve(ctx, group) })
 	err = group.Wait()
 	if parent.Err() != nil {
@@ -132,7 +134,7 @@ func (s *brokerService) serve(ctx context.Context, group *errgroup.Group) error 
 	cfg := broker.Config{
 		Attester: s.o.Attester, Verifier: verifier, Policies: s.keeper, Catalogues: s.catalogues, Credit: s.credits,
 		Store: s.o.Store, Sealer: s.o.Sealer, Found: s.o.Found, EpochLength: s.o.EpochLength, DecryptWindow: s.o.DecryptWindow,
-		LeaseTerm: s.o.LeaseTerm, Audit: s.audit, Gossip: s.gossip, Log: s.o.Log,
+		LeaseTerm: s.o.LeaseTerm, Standing: s.standings.of, Audit: s.audit, Gossip: s.gossip, Log: s.o.Log,
 	}
 	if s.o.Join {
 		cfg.Join = s.join

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"path/filepath"
 	"testing"
@@ -174,5 +175,31 @@ func TestServeBrokerMustNotFound(t *testing.T) {
 	})
 	if !errors.Is(err, schemas.KindNotFound) {
 		t.Errorf("got %v, want %s", err, schemas.KindNotFound)
+	}
+}
+
+// TestServeBrokerFollowsStanding: what control thinks of a worker's owner reaches the grants.
+func TestServeBrokerFollowsStanding(t *testing.T) {
+	t.Parallel()
+	n := setup(t)
+	_, stop := n.serve(t, cli.BrokerOptions{Found: true})
+	defer stop()
+	value, err := json.Marshal(streams.Reputation{
+		Owner: attesttest.Owner, Standing: streams.StandingSuspended, Windows: []streams.ReputationWindow{}, Updated: time.Now().UTC().Truncate(time.Second),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.run(t); err != nil {
+		t.Fatal(err)
+	}
+	n.put(t, streams.BucketWorkers, streams.KeyOwner(attesttest.Owner), value)
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if err = n.run(t); err != nil || time.Now().After(deadline) {
+			break
+		}
+	}
+	if !errors.Is(err, schemas.KindDenied) {
+		t.Errorf("got %v, want %s", err, schemas.KindDenied)
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon/enclave/attest"
+	"github.com/cocoon-network/cocoon/enclave/broker"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
 )
@@ -183,6 +185,51 @@ func (c *credits) follow(ctx context.Context, bus *streams.Bus) error {
 			return nil
 		}
 		c.accounts[tenant] = account
+		return nil
+	})
+}
+
+// standings holds what control thinks of workers and owners, as far as it is not good.
+type standings struct {
+	mu  sync.RWMutex // guards bad
+	bad map[string]broker.Standing
+}
+
+// newStandings makes an empty set: everybody is good.
+func newStandings() *standings { return &standings{bad: map[string]broker.Standing{}} }
+
+// of is the worse of a worker's and its owner's standing.
+func (s *standings) of(worker schemas.WorkerID, owner schemas.Owner) broker.Standing {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.bad) == 0 {
+		return broker.Good
+	}
+	return max(s.bad[streams.PrefixReputation+string(worker)], s.bad[streams.KeyOwner(owner)])
+}
+
+// follow reads the standings as control publishes them until ctx ends. One that lapses is good again.
+func (s *standings) follow(ctx context.Context, bus *streams.Bus) error {
+	return bus.Bucket(streams.BucketWorkers).Watch(ctx, ">", func(e streams.Entry) error {
+		if !strings.HasPrefix(e.Key, streams.PrefixReputation) && !strings.HasPrefix(e.Key, streams.PrefixOwner) {
+			return nil
+		}
+		standing := broker.Good
+		if r, err := streams.ParseReputation(e.Value); !e.Deleted && err == nil {
+			switch r.Standing {
+			case streams.StandingProbation:
+				standing = broker.Probation
+			case streams.StandingSuspended:
+				standing = broker.Suspended
+			}
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if standing == broker.Good {
+			delete(s.bad, e.Key)
+		} else {
+			s.bad[e.Key] = standing
+		}
 		return nil
 	})
 }
