@@ -48,18 +48,9 @@ func (n BucketName) ttl() time.Duration {
 // StoreName names an object store of the topology.
 type StoreName string
 
-// The stores.
-const (
-	// StoreBodies holds envelopes and results above schemas.MaxInlineBody, named by their hash, for BodyAge.
-	StoreBodies StoreName = "BODIES"
-	// StoreWeights holds sealed weights, without an end.
-	StoreWeights StoreName = "WEIGHTS"
-)
+// StoreWeights holds sealed weights, without an end.
+const StoreWeights StoreName = "WEIGHTS"
 
-// prefix is the first token of the store's subjects.
-func (n StoreName) prefix() string {
-	if n == StoreWeights {
-		return "weight"
-	}
-	return "body"
-}
+// streamBodies holds envelopes and results above schemas.MaxInlineBody for BodyAge, under body.<tenant>.<hash>.<part>. They
+// are stored and fetched by what refers to them.
+const streamBodies = "BODIES"

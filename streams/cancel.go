@@ -101,11 +101,15 @@ func (b *Bus) ServeStops(ctx context.Context, slug string, stop func(schemas.Ten
 		return classify(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	denied, stopWatch := b.denials.denied(sub.Subject)
+	defer stopWatch()
 	if err := b.Flush(ctx); err != nil {
 		return err
 	}
 	for {
 		select {
+		case err := <-denied:
+			return err
 		case m := <-notes:
 			tenant, job, ok := strings.Cut(string(m.Data), ".")
 			if !ok || !stop(schemas.TenantID(tenant), schemas.JobID(job)) {

@@ -95,8 +95,12 @@ func (b *Bus) EnsureConsumer(ctx context.Context, r Route, class schemas.Class) 
 		return err
 	}
 	_, err := b.Call(ctx, subjectEnsure(r, class), nil)
-	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, schemas.KindDenied) {
-		return b.CreateConsumer(ctx, r, class)
+	if !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, schemas.KindDenied) {
+		return err
+	}
+	err = b.CreateConsumer(ctx, r, class)
+	if errors.Is(err, schemas.KindDenied) {
+		return schemas.Errorf(schemas.KindUnavailable, "no control service answers, and this user may not make consumers: %w", err)
 	}
 	return err
 }

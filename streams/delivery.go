@@ -193,7 +193,7 @@ func (b *Bus) newDelivery(ctx context.Context, m jetstream.Msg, r Route, leased 
 	if trace := d.header[headerTrace]; len(trace) == 1 && len(trace[0]) <= maxTrace {
 		d.TraceParent = trace[0]
 	}
-	if d.Envelope, err = b.checkOut(ctx, d.header, d.data); err != nil {
+	if d.Envelope, err = b.checkOut(ctx, d.tenant, d.header, d.data); err != nil {
 		return d, err
 	}
 	d.Hash = schemas.HashOf(d.Envelope)
@@ -249,7 +249,7 @@ func attributesOf(q queueSubject, h nats.Header) (schemas.Attributes, error) {
 }
 
 // checkOut returns the body of a message, from the object store when its header says so.
-func (b *Bus) checkOut(ctx context.Context, h nats.Header, inline []byte) ([]byte, error) {
+func (b *Bus) checkOut(ctx context.Context, tenant schemas.TenantID, h nats.Header, inline []byte) ([]byte, error) {
 	name, size := h[headerBody], h[headerSize]
 	if len(name) == 0 && len(size) == 0 {
 		return inline, nil
@@ -265,7 +265,7 @@ func (b *Bus) checkOut(ctx context.Context, h nats.Header, inline []byte) ([]byt
 	if err != nil || strconv.FormatInt(n, 10) != size[0] {
 		return nil, schemas.FieldError(headerSize, "must be a whole number")
 	}
-	body, err := b.Store(StoreBodies).readAll(ctx, hash, n, MaxEnvelope)
+	body, err := b.bodies(tenant).readAll(ctx, hash, n, MaxEnvelope)
 	if errors.Is(err, schemas.KindNotFound) {
 		// The sender stores the body before the message, so it will not come later.
 		return nil, schemas.Errorf(schemas.KindCorrupt, "the body %s is not in the object store", hash)

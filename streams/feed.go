@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 
@@ -24,6 +25,8 @@ type Feed[T any] struct {
 	// back hears of reconnects; end stops that and the subscription, once.
 	back <-chan struct{}
 	end  func()
+	// denied holds the server's refusal of the subscription.
+	denied atomic.Pointer[error]
 	// dropped is the number of lost messages that the reader knows of.
 	dropped int
 }
@@ -37,11 +40,18 @@ func newFeed[T any](ctx context.Context, b *Bus, subject string, parse func(cont
 	if err := sub.SetPendingLimits(feedMessages, feedBytes); err != nil {
 		return nil, classify(err)
 	}
+	f := &Feed[T]{sub: sub, parse: parse}
 	back, done := b.reconnects.listen()
-	f := &Feed[T]{sub: sub, parse: parse, back: back, end: sync.OnceFunc(func() {
+	stop := b.denials.watch(subject, func(err error) {
+		f.denied.Store(&err)
+		_ = sub.Unsubscribe() // wakes Next
+	})
+	f.back = back
+	f.end = sync.OnceFunc(func() {
+		stop()
 		done()
 		_ = sub.Unsubscribe()
-	})}
+	})
 	if err := b.Flush(ctx); err != nil {
 		f.Close()
 		return nil, err
@@ -61,6 +71,8 @@ func (f *Feed[T]) Next(ctx context.Context) (v T, err error) {
 		switch {
 		case errors.Is(err, nats.ErrSlowConsumer):
 			continue // counted in Dropped
+		case err != nil && f.denied.Load() != nil:
+			return v, *f.denied.Load()
 		case err != nil && ctx.Err() != nil:
 			return v, ctx.Err()
 		case err != nil:

@@ -24,11 +24,15 @@ func (b *Bus) HearGossip(ctx context.Context, f func([]byte)) error {
 		return classify(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	denied, stop := b.denials.denied(subjectGossip)
+	defer stop()
 	if err := b.Flush(ctx); err != nil {
 		return err
 	}
 	for {
 		select {
+		case err := <-denied:
+			return err
 		case m := <-heard:
 			if len(m.Data) <= maxGossip {
 				f(m.Data)

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -44,16 +45,29 @@ func (o Object) parts() int64 { return (o.Size + partSize - 1) / partSize }
 // Store keeps large objects as numbered parts in a stream, read back by direct gets: without consumers, so that tenants
 // and workers need no right to create any. The hash of the whole is checked on the way out.
 type Store struct {
-	bus  *Bus
-	name StoreName
+	bus *Bus
+	// stream holds the parts, under <prefix>.<object>.<part>.
+	stream, prefix string
+	// once tells that nothing stored is ever replaced.
+	once bool
 }
 
+// prefixWeights is the first token of the subjects of weights.
+const prefixWeights = "weight"
+
 // Store opens an object store of the topology.
-func (b *Bus) Store(name StoreName) *Store { return &Store{b, name} }
+func (b *Bus) Store(name StoreName) *Store {
+	return &Store{bus: b, stream: string(name), prefix: prefixWeights}
+}
+
+// bodies is the store of a tenant's large bodies. Its objects are named by their hash and never replaced.
+func (b *Bus) bodies(tenant schemas.TenantID) *Store {
+	return &Store{bus: b, stream: streamBodies, prefix: "body." + string(tenant), once: true}
+}
 
 // subject is where a part lies.
 func (s *Store) subject(object, part string) string {
-	return s.name.prefix() + "." + object + "." + part
+	return s.prefix + "." + object + "." + part
 }
 
 // checkObjectName refuses names that are not one subject token.
@@ -105,10 +119,23 @@ func (s *Store) Put(ctx context.Context, name string, r io.Reader) (Object, erro
 	return o, s.put(ctx, name, partMeta, meta)
 }
 
-// put stores one part.
+// put stores one part. Where nothing may be replaced, a part that is there already must be the same.
 func (s *Store) put(ctx context.Context, name, part string, data []byte) error {
-	_, err := s.bus.publish(ctx, OpObject, &nats.Msg{Subject: s.subject(name, part), Data: data})
-	return err
+	subject := s.subject(name, part)
+	_, err := s.bus.publish(ctx, OpObject, &nats.Msg{Subject: subject, Data: data})
+	if !s.once || !errors.Is(err, schemas.KindBusy) {
+		return err
+	}
+	m, errGet := s.bus.directGet(ctx, s.stream, subject)
+	switch {
+	case errors.Is(errGet, schemas.KindNotFound):
+		return err // the stream itself is full
+	case errGet != nil:
+		return errGet
+	case !bytes.Equal(m.data, data):
+		return schemas.Errorf(schemas.KindConflict, "object %s: part %s is there with other bytes", name, part)
+	}
+	return nil
 }
 
 // Stat describes an object, or returns KindNotFound.
@@ -116,7 +143,7 @@ func (s *Store) Stat(ctx context.Context, name string) (Object, error) {
 	if err := checkObjectName(name); err != nil {
 		return Object{}, err
 	}
-	m, err := s.bus.directGet(ctx, string(s.name), s.subject(name, partMeta))
+	m, err := s.bus.directGet(ctx, s.stream, s.subject(name, partMeta))
 	if err != nil {
 		return Object{}, err
 	}
@@ -175,7 +202,7 @@ func (r *objectReader) fetch(s *Store) {
 			return
 		}
 		go func() {
-			m, err := s.bus.directGet(r.ctx, string(s.name), s.subject(r.object.Name, strconv.FormatInt(n, 10)))
+			m, err := s.bus.directGet(r.ctx, s.stream, s.subject(r.object.Name, strconv.FormatInt(n, 10)))
 			c <- part{m.data, err}
 		}()
 	}
@@ -254,8 +281,8 @@ func (s *Store) readAll(ctx context.Context, want schemas.Hash, size, limit int6
 // List describes all objects, sorted by name. Only users who may read the stream by position can do it.
 func (s *Store) List(ctx context.Context) ([]Object, error) {
 	var list []Object
-	err := s.bus.scan(ctx, string(s.name), s.subject("*", partMeta), 1, func(m stored) (bool, error) {
-		name := strings.TrimSuffix(strings.TrimPrefix(m.subject, s.name.prefix()+"."), "."+partMeta)
+	err := s.bus.scan(ctx, s.stream, s.subject("*", partMeta), 1, func(m stored) (bool, error) {
+		name := strings.TrimSuffix(strings.TrimPrefix(m.subject, s.prefix+"."), "."+partMeta)
 		o, err := parseObject(name, m.data)
 		list = append(list, o)
 		return true, err
@@ -270,7 +297,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	for _, last := range []string{partMeta, "*"} {
-		if err := s.bus.purge(ctx, string(s.name), s.subject(name, last)); err != nil {
+		if err := s.bus.purge(ctx, s.stream, s.subject(name, last)); err != nil {
 			return err
 		}
 	}

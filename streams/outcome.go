@@ -53,7 +53,7 @@ func (b *Bus) outcomeMessage(ctx context.Context, o schemas.Outcome) (*nats.Msg,
 	m := nats.NewMsg(SubjectOutcome(o.Tenant, o.Job))
 	m.Header = nats.Header(o.Header())
 	var err error
-	if m.Data, err = b.checkIn(ctx, m.Header, schemas.HashOf(o.Body), o.Body); err != nil {
+	if m.Data, err = b.checkIn(ctx, m.Header, o.Tenant, schemas.HashOf(o.Body), o.Body); err != nil {
 		return nil, err
 	}
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
@@ -123,18 +123,15 @@ func (b *Bus) Outcome(ctx context.Context, tenant schemas.TenantID, job schemas.
 
 // readOutcome parses an outcome, fetches a large body and holds it against the subject that proves whose it is.
 func (b *Bus) readOutcome(ctx context.Context, h nats.Header, data []byte, subject string) (schemas.Outcome, error) {
-	body, err := b.checkOut(ctx, h, data)
-	if err != nil {
-		return schemas.Outcome{}, err
-	}
-	o, err := schemas.ParseOutcome(h, body)
+	o, err := schemas.ParseOutcome(h, nil)
 	if err != nil {
 		return schemas.Outcome{}, err
 	}
 	if SubjectOutcome(o.Tenant, o.Job) != subject {
 		return schemas.Outcome{}, schemas.FieldError("ce-id", "is another job than the subject's")
 	}
-	return o, nil
+	o.Body, err = b.checkOut(ctx, o.Tenant, h, data)
+	return o, err
 }
 
 // lookAgain is how often AwaitOutcome looks for an outcome that was not announced.

@@ -105,7 +105,7 @@ func (b *Bus) jobMessage(ctx context.Context, j Job) (*nats.Msg, error) {
 	if j.TraceParent != "" {
 		m.Header[headerTrace] = []string{j.TraceParent}
 	}
-	if m.Data, err = b.checkIn(ctx, m.Header, hash, j.Envelope); err != nil {
+	if m.Data, err = b.checkIn(ctx, m.Header, j.Attributes.Tenant, hash, j.Envelope); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -120,11 +120,11 @@ func ttlOf(d time.Duration) string {
 //
 // Commit point: the object is there before the message that names it; a crash in between leaves an object that nobody
 // refers to and that goes by age.
-func (b *Bus) checkIn(ctx context.Context, h nats.Header, hash schemas.Hash, body []byte) ([]byte, error) {
+func (b *Bus) checkIn(ctx context.Context, h nats.Header, tenant schemas.TenantID, hash schemas.Hash, body []byte) ([]byte, error) {
 	if len(body) <= schemas.MaxInlineBody {
 		return body, nil
 	}
-	if _, err := b.Store(StoreBodies).Put(ctx, hash.String(), bytes.NewReader(body)); err != nil {
+	if _, err := b.bodies(tenant).Put(ctx, hash.String(), bytes.NewReader(body)); err != nil {
 		return nil, err
 	}
 	h[headerBody] = []string{hash.String()}

@@ -369,7 +369,8 @@ func (p *Puller) consumer(ctx context.Context, class schemas.Class, lane int) (c
 	}
 	err = p.bus.retry(ctx, look)
 	if errors.Is(err, schemas.KindNotFound) {
-		if err = p.bus.EnsureConsumer(ctx, p.o.Route, class); err == nil {
+		ensure := func(ctx context.Context) error { return p.bus.EnsureConsumer(ctx, p.o.Route, class) }
+		if err = p.bus.retry(ctx, ensure); err == nil {
 			err = p.bus.retry(ctx, look)
 		}
 	}

@@ -101,56 +101,75 @@ func (b *Bus) request(ctx context.Context, m *nats.Msg) (answer *nats.Msg, err e
 	return answer, err
 }
 
-// denials connects refusals, which the server reports beside the connection, with the calls that wait for an answer: without it
-// a call without permission would just time out.
+// denials connects refusals, which the server reports beside the answers, with those who must hear of them: without it a
+// call without permission would just time out, and a subscription stay silent.
 type denials struct {
-	// mu guards waiting; held only to add, remove and look up.
-	mu      sync.Mutex
-	waiting map[string]map[*denialWait]struct{}
+	// mu guards watching; held only to add, remove and look up.
+	mu       sync.Mutex
+	watching map[string]map[*denialWatch]struct{}
 }
 
-// denialWait is one waiting call.
-type denialWait struct{ cancel context.CancelCauseFunc }
+// denialWatch is somebody who waits on a subject.
+type denialWatch struct{ denied func(error) }
 
 // deniedSubject takes the subject out of the server's -ERR line, whose form is part of the NATS protocol.
 var deniedSubject = regexp.MustCompile(`for (?:Publish|Subscription) to "(\S+?)"`)
 
-// report ends the calls that wait on the subject of a permission violation.
+// report tells those who wait on the subject of a permission violation.
 func (d *denials) report(err error) {
 	m := deniedSubject.FindStringSubmatch(err.Error())
 	if m == nil {
 		return
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	for w := range d.waiting[m[1]] {
-		w.cancel(schemas.Errorf(schemas.KindDenied, "no permission for %q: %w", m[1], err))
+	var told []*denialWatch
+	for w := range d.watching[m[1]] {
+		told = append(told, w)
 	}
+	d.mu.Unlock()
+	for _, w := range told {
+		w.denied(schemas.Errorf(schemas.KindDenied, "no permission for %q: %w", m[1], err))
+	}
+}
+
+// watch calls denied, maybe more than once, when the server refuses the subject, until stop is called.
+func (d *denials) watch(subject string, denied func(error)) (stop func()) {
+	w := &denialWatch{denied}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.watching == nil {
+		d.watching = map[string]map[*denialWatch]struct{}{}
+	}
+	if d.watching[subject] == nil {
+		d.watching[subject] = map[*denialWatch]struct{}{}
+	}
+	d.watching[subject][w] = struct{}{}
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.watching[subject], w)
+		if len(d.watching[subject]) == 0 {
+			delete(d.watching, subject)
+		}
+	}
+}
+
+// denied is watch as a channel, which holds the first refusal.
+func (d *denials) denied(subject string) (<-chan error, func()) {
+	c := make(chan error, 1)
+	return c, d.watch(subject, func(err error) {
+		select {
+		case c <- err:
+		default:
+		}
+	})
 }
 
 // watchDenial calls f with a context that ends when the server refuses the subject.
 func (b *Bus) watchDenial(ctx context.Context, subject string, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w := &denialWait{cancel}
-	d := &b.denials
-	d.mu.Lock()
-	if d.waiting == nil {
-		d.waiting = map[string]map[*denialWait]struct{}{}
-	}
-	if d.waiting[subject] == nil {
-		d.waiting[subject] = map[*denialWait]struct{}{}
-	}
-	d.waiting[subject][w] = struct{}{}
-	d.mu.Unlock()
-	defer func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		delete(d.waiting[subject], w)
-		if len(d.waiting[subject]) == 0 {
-			delete(d.waiting, subject)
-		}
-	}()
+	defer b.denials.watch(subject, cancel)()
 	err := f(ctx)
 	if cause := context.Cause(ctx); err != nil && errors.Is(cause, schemas.KindDenied) {
 		return cause

@@ -146,6 +146,8 @@ func (b *Bus) Serve(ctx context.Context, o ServeOptions, h Handler) error {
 		return err
 	}
 	closed := sub.StatusChanged(nats.SubscriptionClosed)
+	denied, stop := b.denials.denied(o.Subject)
+	defer stop()
 	if o.Ready != nil {
 		o.Ready()
 	}
@@ -167,7 +169,7 @@ func (b *Bus) Serve(ctx context.Context, o ServeOptions, h Handler) error {
 			}
 		})
 	}
-	ended := b.untilClosed(ctx, sub, closed)
+	ended := b.untilClosed(ctx, sub, closed, denied)
 	close(over) // not waiting: a callback may still be at it
 	workers.Wait()
 	return ended
@@ -186,9 +188,12 @@ func (b *Bus) handleRest(ctx context.Context, o ServeOptions, h Handler, waiting
 }
 
 // untilClosed waits for the end of ctx and then of the subscription's callback, after which nothing is taken any more.
-func (b *Bus) untilClosed(ctx context.Context, sub *nats.Subscription, closed <-chan nats.SubStatus) error {
+func (b *Bus) untilClosed(ctx context.Context, sub *nats.Subscription, closed <-chan nats.SubStatus, denied <-chan error) error {
 	select {
 	case <-ctx.Done():
+	case err := <-denied:
+		_ = sub.Unsubscribe()
+		return err
 	case <-closed:
 		return schemas.Errorf(schemas.KindUnavailable, "the connection was closed")
 	}

@@ -16,7 +16,7 @@ import (
 //	res.<tenant>.<job>                            the same outcome, republished live
 //	chunk.<tenant>.<job>                          sealed token chunks, core NATS, never stored
 //	dlq.<model>.<class>.<tenant>.<job>            a dead letter
-//	body.<name>.<part>                            a part of a body too large for a message
+//	body.<tenant>.<hash>.<part>                   a part of a body too large for a message
 //	weight.<name>.<part>                          a part of sealed weights
 //	audit.<who>                                   decisions of a broker, hashes only
 //	ctl.cancel.<tenant>.<job>                     request: cancel a job

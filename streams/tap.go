@@ -33,6 +33,7 @@ func (b *Bus) Tap(ctx context.Context, ready func(), f func(subject string, head
 	if ready != nil {
 		ready()
 	}
+	defer b.denials.watch(">", func(error) { _ = sub.Unsubscribe() })()
 	for {
 		m, err := sub.NextMsgWithContext(ctx)
 		switch {

@@ -246,16 +246,18 @@ func (t Topology) records() []jetstream.StreamConfig {
 	}
 }
 
-// bodies are the object stores: parts under <prefix>.<name>.<part>.
+// bodies are the object stores.
 func (t Topology) bodies() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
 		{
-			Name: string(StoreBodies), Description: "sealed bodies too large for a message",
-			Subjects: []string{StoreBodies.prefix() + ".*.*"}, MaxMsgsPerSubject: 1, MaxMsgSize: maxMessage, MaxAge: BodyAge,
+			Name: streamBodies, Description: "sealed bodies too large for a message",
+			Subjects: []string{"body.*.*.*"}, MaxMsgSize: maxMessage, MaxAge: BodyAge,
+			// What is stored is never replaced: a body is named by its hash.
+			Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxMsgsPerSubject: 1,
 		},
 		{
 			Name: string(StoreWeights), Description: "sealed model weights",
-			Subjects: []string{StoreWeights.prefix() + ".*.*"}, MaxMsgsPerSubject: 1, MaxMsgSize: maxMessage,
+			Subjects: []string{prefixWeights + ".*.*"}, MaxMsgsPerSubject: 1, MaxMsgSize: maxMessage,
 		},
 	}
 }

@@ -48,6 +48,8 @@ func (k *Bucket) Watch(ctx context.Context, filter string, f func(Entry) error) 
 		return classify(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	denied, stop := k.bus.denials.denied(sub.Subject)
+	defer stop()
 	back, done := k.bus.reconnects.listen()
 	defer done()
 	w := &watcher{bucket: k, filter: filter, f: f, told: map[string]known{}}
@@ -57,11 +59,11 @@ func (k *Bucket) Watch(ctx context.Context, filter string, f func(Entry) error) 
 	if err := f(Entry{}); err != nil {
 		return err
 	}
-	return w.follow(ctx, live, back)
+	return w.follow(ctx, live, back, denied)
 }
 
 // follow tells changes as they are heard, and reads again when some may have been missed.
-func (w *watcher) follow(ctx context.Context, live <-chan *nats.Msg, back <-chan struct{}) error {
+func (w *watcher) follow(ctx context.Context, live <-chan *nats.Msg, back <-chan struct{}, denied <-chan error) error {
 	again := time.NewTicker(resync)
 	defer again.Stop()
 	lapse := time.NewTimer(w.nextLapse())
@@ -71,6 +73,7 @@ func (w *watcher) follow(ctx context.Context, live <-chan *nats.Msg, back <-chan
 		select {
 		case m := <-live:
 			err = w.heard(m)
+		case err = <-denied:
 		case <-lapse.C:
 			err = w.lapse()
 			lapse.Reset(w.nextLapse())
