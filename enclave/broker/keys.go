@@ -72,6 +72,14 @@ func (b *Broker) Key(ctx context.Context, model schemas.ModelID) ([]byte, error)
 	return schemas.NewPublishedKey(token, evidence).Encode()
 }
 
+// EpochEnds is when the keys that jobs are sealed to now are replaced.
+func (b *Broker) EpochEnds() time.Time {
+	b.group.mu.Lock()
+	defer b.group.mu.Unlock()
+	_, until, _ := b.group.state.span(b.group.state.epochAt(time.Now()))
+	return until
+}
+
 // WeightsKey is the published form of the key that model owners seal weights to.
 func (b *Broker) WeightsKey(ctx context.Context) ([]byte, error) {
 	evidence, _, err := b.evidence(ctx)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cocoon-network/cocoon/enclave"
@@ -45,6 +46,8 @@ type BrokerOptions struct {
 	EpochLength, DecryptWindow, LeaseTerm time.Duration
 	// Ready is called once, when the keys are published and calls are answered; nil: nobody is told.
 	Ready func(*broker.Broker)
+	// Metrics is where the broker's metrics are registered; nil: nowhere.
+	Metrics prometheus.Registerer
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -66,6 +69,7 @@ type brokerService struct {
 	decisions  chan broker.Decision
 	dropped    atomic.Uint64
 	broker     *broker.Broker
+	metrics    *brokerMetrics
 	ready      sync.Once
 }
 
@@ -142,6 +146,9 @@ func (s *brokerService) serve(ctx context.Context, group *errgroup.Group) error 
 	if s.broker, err = broker.New(ctx, cfg); err != nil {
 		return err
 	}
+	if s.metrics, err = s.newBrokerMetrics(s.o.Metrics); err != nil {
+		return err
+	}
 	var answering sync.WaitGroup
 	for _, verb := range enclave.Verbs() {
 		answering.Add(1)
@@ -206,9 +213,11 @@ func (s *brokerService) PublishKey(ctx context.Context, name string, value []byt
 // audit takes one decision. The record must not slow the grants: when the store is away for long, decisions are counted
 // instead of kept, and the count is logged.
 func (s *brokerService) audit(d broker.Decision) {
+	s.metrics.count(d)
 	select {
 	case s.decisions <- d:
 	default:
+		s.metrics.dropped.Inc()
 		s.dropped.Add(1)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/enclave/attesttest"
 	"github.com/cocoon-network/cocoon/enclave/broker"
@@ -129,10 +131,19 @@ func TestServeBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	stored := cli.BrokerOptions{Store: broker.NewFileStore(filepath.Join(dir, "state")), Sealer: sealer, Found: true}
+	metrics := prometheus.NewPedanticRegistry()
+	stored.Metrics = metrics
 	first, stop := n.serve(t, stored)
 	if err := n.run(t); err != nil {
 		t.Fatal(err)
 	}
+	if got := counted(t, metrics, "cocoon_broker_decisions_total"); got < 2 { // a session and a grant
+		t.Errorf("%v decisions were counted", got)
+	}
+	if got := counted(t, metrics, "cocoon_epoch_ends_timestamp_seconds"); time.Unix(int64(got), 0).Before(time.Now()) {
+		t.Errorf("the epoch ends at %v", got)
+	}
+	stored.Metrics = nil
 	// Another broker joins the group over the bus; the two answer as one.
 	second, stopSecond := n.serve(t, cli.BrokerOptions{Join: true})
 	if !first.Public().Equal(second.Public()) {
@@ -152,6 +163,23 @@ func TestServeBroker(t *testing.T) {
 	if err := n.run(t); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// counted sums a metric.
+func counted(t *testing.T, g prometheus.Gatherer, name string) (sum float64) {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 func TestServeBrokerWithoutCredit(t *testing.T) {
