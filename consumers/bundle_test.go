@@ -44,10 +44,17 @@ const (
 )
 
 // setup makes a network that ends with the test.
-func setup(t *testing.T) *bundle {
+func setup(t *testing.T) *bundle { return setupOn(t, streamstest.Options{}) }
+
+// setupOn is setup with options for the server.
+func setupOn(t *testing.T, o streamstest.Options) *bundle {
 	t.Helper()
 	b := &bundle{t: t, net: enclavetest.New(t, func(c *broker.Config) { c.LeaseTerm = brokerLease })}
-	b.bus, b.server = streamstest.NewWith(t, streamstest.Options{Topology: streams.Topology{Lease: streams.Duration(queueLease)}})
+	o.Topology.Lease = streams.Duration(queueLease)
+	b.bus, b.server = streamstest.NewWith(t, o)
+	if o.TCP { // a connection that finds another server on the same port
+		b.bus = streamstest.Connect(t, b.server, streams.Config{URL: b.server.URL()})
+	}
 	b.tenant = b.net.Tenant(t)
 	b.seals = enclave.NewSubmission(b.tenant, b.net.Key(t))
 	catalogue, err := b.net.Catalogue.Current()

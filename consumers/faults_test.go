@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
+	"github.com/cocoon-network/cocoon/streams/streamstest"
 )
 
 // TestWorkerCrashes: a worker that dies at any point leaves a job that another one ends, once. A job whose outcome was
@@ -354,48 +354,23 @@ func TestWorkerNeverAdmitted(t *testing.T) {
 	}
 }
 
-// fault makes the first tries of one kind of write fail.
-type fault struct {
-	op   streams.Op
-	done bool // the write is carried out all the same
-
-	mu   sync.Mutex
-	left int
-	hit  int
-}
-
-// errFault is what a broken write answers.
-var errFault = &schemas.Error{Kind: schemas.KindUnavailable, Message: "made by the test"}
-
-// intercept is streams.Config.Intercept.
-func (f *fault) intercept(_ context.Context, w streams.Write, do func() error) error {
-	f.mu.Lock()
-	broken := w.Op == f.op && f.left > 0
-	if broken {
-		f.left--
-		f.hit++
-	}
-	f.mu.Unlock()
-	switch {
-	case !broken:
-		return do()
-	case f.done:
-		_ = do()
-	}
-	return errFault
-}
-
 // TestWorkerFaultyWrites crosses every write of a worker with {lost, done but reported as failed}: the job has one outcome,
 // it is charged once and the queue ends empty.
 func TestWorkerFaultyWrites(t *testing.T) {
 	t.Parallel()
+	const failing = 3 // tries of the write
 	for _, op := range []streams.Op{streams.OpOutcome, streams.OpDone, streams.OpExtend, streams.OpRetry, streams.OpDead, streams.OpBucket, streams.OpObject} {
-		for _, done := range []bool{false, true} {
-			name := string(op) + map[bool]string{false: "/lost", true: "/done"}[done]
-			t.Run(name, func(t *testing.T) {
+		for _, fault := range []streamstest.Fault{streamstest.Lost, streamstest.DoneButError} {
+			t.Run(string(op)+"/"+fault.String(), func(t *testing.T) {
 				t.Parallel()
 				b := setup(t)
-				f := &fault{op: op, done: done, left: 3}
+				var f streamstest.Faults
+				f.Set(func(w streams.Write, n int) streamstest.Fault {
+					if w.Op == op && n < failing {
+						return fault
+					}
+					return streamstest.None
+				})
 				var tries atomic.Int64
 				body := []byte(strings.Repeat("x", 600<<10))
 				engine := newStub(2, func(*consumers.Request) stub.Act {
@@ -410,7 +385,7 @@ func TestWorkerFaultyWrites(t *testing.T) {
 					}
 					return act
 				})
-				b.worker(engine, func(_ *consumers.Config, s *streams.Config) { s.Intercept = f.intercept })
+				b.worker(engine, func(_ *consumers.Config, s *streams.Config) { s.Intercept = f.Intercept })
 				j := b.submit(1, func(a *schemas.Attributes) {
 					if op == streams.OpDead {
 						a.Attempts = 1
@@ -424,9 +399,7 @@ func TestWorkerFaultyWrites(t *testing.T) {
 				if n := b.messages(streams.StreamOutcomes); n != 1 {
 					t.Errorf("%d outcomes", n)
 				}
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				if f.hit == 0 {
+				if f.Count(op) == 0 {
 					t.Error("the fault was never met: this case tests nothing")
 				}
 			})

@@ -23,13 +23,18 @@ const (
 func (l *line) pull(ctx context.Context) {
 	var p *streams.Puller
 	var ask schemas.BasisPoints
-	defer func() {
+	leave := func() {
 		if p != nil {
 			p.Close()
+			p = nil
 		}
-	}()
+	}
+	defer leave()
 	backoff := minPullBackoff
 	for ctx.Err() == nil {
+		if !l.open() || ask != l.w.ask() {
+			leave() // an idle puller is woken for jobs, and would keep the news from workers that can take them
+		}
 		free := 0
 		if l.open() {
 			free = l.free()
@@ -37,10 +42,6 @@ func (l *line) pull(ctx context.Context) {
 		if free == 0 {
 			l.rest(ctx, lookAgain)
 			continue
-		}
-		if now := l.w.ask(); p != nil && now != ask {
-			p.Close()
-			p = nil
 		}
 		if p == nil {
 			ask = l.w.ask()

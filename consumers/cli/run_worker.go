@@ -77,9 +77,6 @@ func RunWorker(ctx context.Context, o WorkerOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	f, err := newFollowing(&o)
@@ -123,6 +120,9 @@ type following struct {
 
 // newFollowing prepares to follow.
 func newFollowing(o *WorkerOptions) (*following, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	keeper, err := attest.NewKeeper(o.Trust, attest.KeeperOptions{})
 	if err != nil {
 		return nil, err
