@@ -174,7 +174,7 @@ func kindOfStatus(status int) (schemas.Kind, string) {
 func refine(e *schemas.Error, text []byte) {
 	var p problem
 	if json.Unmarshal(text, &p) != nil {
-		return
+		p.Message = string(text) // cut off in the middle of a prompt that it quotes, or no JSON at all
 	}
 	if p.Error != nil {
 		p.problemBody = *p.Error
