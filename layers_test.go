@@ -171,7 +171,7 @@ func TestEnclaveHasNoTransport(t *testing.T) {
 // TestPureGoPackages keeps cgo where the design allows it.
 func TestPureGoPackages(t *testing.T) {
 	t.Parallel()
-	cgo := map[string]bool{"consumers/ggml": true, "enclave/nvidia": true}
+	cgo := map[string]bool{"consumers/ggml": true, "consumers/ggml/kernels": true, "enclave/nvidia": true}
 	for _, p := range listPackages(t, "./...") {
 		from, _ := local(p.ImportPath)
 		if len(p.CgoFiles) > 0 && !cgo[from] {

@@ -337,7 +337,7 @@ func (d *Dashboard) rates(now time.Time) {
 	}
 	n.JobsPerSecond = float64(len(d.recent)) / rateWindow.Seconds()
 	n.TokensPerSecond = float64(tokens) / rateWindow.Seconds()
-	jobs := slices.Clone(d.jobs[max(0, len(d.jobs)-MaxJobs):])
+	jobs := append([]JobRow{}, d.jobs[max(0, len(d.jobs)-MaxJobs):]...) // never null in JSON
 	slices.Reverse(jobs)
 	n.MedianWait = medianRun(jobs)
 	d.view.Jobs = Jobs{Freshness: Freshness{d.feedProblem, d.feedSince}, Jobs: jobs}

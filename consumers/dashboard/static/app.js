@@ -213,11 +213,12 @@ function draw() {
       continue;
     }
     const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+    const clock = { ...axis, space: 70, size: 24, values: (_, at) => at.map((t) => new Date(t * 1000).toTimeString().slice(0, 8)) };
     new uPlot({
-      width: box.clientWidth - 8, height: 130, legend: { show: false }, cursor: { show: false },
+      width: box.clientWidth - 26, height: 120, padding: [8, 24, 0, 0], legend: { show: false }, cursor: { show: false },
       scales: { y: { range: (_, min, max) => [0, max > 0 ? max * 1.1 : 1] } },
-      axes: [axis, { ...axis, size: 46 }],
-      series: [{}, { stroke: colour("--accent"), fill: colour("--tint"), width: 1.5 }],
+      axes: [clock, { ...axis, size: 46 }],
+      series: [{}, { points: { show: false }, stroke: colour("--accent"), fill: colour("--tint"), width: 1.5 }],
     }, [view.history.time, values], box);
   }
 }
