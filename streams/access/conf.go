@@ -22,8 +22,9 @@ type Server struct {
 	CertFile, KeyFile, CAFile string
 }
 
-// maxControlLine leaves room for an attestation quote in the log-in: the server's default of 4 KiB does not.
-const maxControlLine = 32768
+// maxControlLine leaves room for the evidence of a machine with eight GPUs in a log-in: the server's default of 4 KiB has
+// none.
+const maxControlLine = 300_000
 
 // conf writes the configuration language of nats-server.
 type conf struct {

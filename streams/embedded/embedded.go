@@ -44,8 +44,8 @@ type Options struct {
 // defaultPort is the port of NATS.
 const defaultPort = 4222
 
-// maxControlLine leaves room for an attestation quote in the log-in.
-const maxControlLine = 32 << 10
+// maxControlLine leaves room for attestation evidence in a log-in.
+const maxControlLine = 300_000
 
 // Server is a running server.
 type Server struct {
