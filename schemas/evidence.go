@@ -1,11 +1,6 @@
 package schemas
 
-import (
-	"bytes"
-	"fmt"
-
-	"github.com/fxamacker/cbor/v2"
-)
+import "fmt"
 
 // Limits of evidence.
 const (
@@ -48,56 +43,21 @@ type GPUEvidence struct {
 // Digest is what claims name a GPU's evidence by.
 func (g GPUEvidence) Digest() Hash { return labelled("cocoon/gpu/v1", g.Report, g.Chain) }
 
-// evidenceModes are the strict CBOR codecs; the options are constants, so building them cannot fail at run time in a
-// way that the tests would not see.
-var evidenceEncoder, evidenceDecoder = evidenceModes()
-
-func evidenceModes() (cbor.EncMode, cbor.DecMode) {
-	options := cbor.CoreDetEncOptions()
-	options.NilContainers = cbor.NilContainerAsEmpty
-	encoder, err := options.EncMode()
-	if err != nil {
-		panic("schemas: evidence encoder: " + err.Error())
-	}
-	decoder, err := cbor.DecOptions{
-		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, MaxArrayElements: 128, MaxMapPairs: 16, MaxNestedLevels: 8,
-	}.DecMode()
-	if err != nil {
-		panic("schemas: evidence decoder: " + err.Error())
-	}
-	return encoder, decoder
-}
-
 // Encode spells the evidence.
 func (e Evidence) Encode() ([]byte, error) {
 	if err := e.Check(); err != nil {
 		return nil, err
 	}
-	b, err := evidenceEncoder.Marshal(e)
-	if err != nil {
-		return nil, &Error{Kind: KindInvalid, Field: "evidence", Message: "cannot be encoded", Err: err}
-	}
-	return b, nil
+	return EncodeCBOR(e), nil
 }
 
 // ParseEvidence reads evidence strictly. It checks sizes and shape, not one signature.
 func ParseEvidence(b []byte) (Evidence, error) {
-	if len(b) > MaxEvidence {
-		return Evidence{}, &Error{Kind: KindTooLarge, Field: "evidence", Message: "is longer than 512 KiB"}
-	}
 	var e Evidence
-	if err := evidenceDecoder.Unmarshal(b, &e); err != nil {
-		return Evidence{}, &Error{Kind: KindInvalid, Field: "evidence", Message: "is not evidence in CBOR", Err: err}
+	if err := DecodeCBOR(b, &e, MaxEvidence); err != nil {
+		return Evidence{}, rename(err, "evidence")
 	}
-	again, err := e.Encode()
-	if err != nil {
-		return Evidence{}, err
-	}
-	if !bytes.Equal(again, b) {
-		return Evidence{}, &Error{Kind: KindInvalid, Field: "evidence", Message: "is not in canonical form" + firstDifference(again, b)}
-	}
-	return e, nil
+	return e, e.Check()
 }
 
 // Check refuses evidence whose parts exceed their limits.

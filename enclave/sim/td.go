@@ -31,6 +31,7 @@ var (
 	moduleSum = schemas.Measure(sha512.Sum384([]byte("SIMULATED TDX module")))
 )
 
+// The versions, attributes and sizes of the simulated platform.
 const (
 	pceSVN        = 13
 	qeVersion     = 6
@@ -51,14 +52,19 @@ type tdxAuthority struct {
 
 // newTDXAuthority derives the hierarchy of a seed. The common names are those the verifying library insists on.
 func (p *Platform) newTDXAuthority() (a tdxAuthority, err error) {
-	crl := []string{rootCRLURL}
-	if a.root, err = p.issue(&x509.Certificate{Subject: subject(OrganisationTDX, "Intel SGX Root CA"), IsCA: true, MaxPathLen: 1, CRLDistributionPoints: crl}, elliptic.P256(), "tdx root", nil); err != nil {
+	ca := func(commonName string, pathLen int) *x509.Certificate {
+		return &x509.Certificate{
+			Subject: subject(OrganisationTDX, commonName), IsCA: true, MaxPathLen: pathLen, MaxPathLenZero: pathLen == 0, CRLDistributionPoints: []string{rootCRLURL},
+		}
+	}
+	if a.root, err = p.issue(ca("Intel SGX Root CA", 1), elliptic.P256(), "tdx root", nil); err != nil {
 		return a, err
 	}
-	if a.intermediate, err = p.issue(&x509.Certificate{Subject: subject(OrganisationTDX, "Intel SGX PCK Platform CA"), IsCA: true, MaxPathLenZero: true, CRLDistributionPoints: crl}, elliptic.P256(), "tdx intermediate", &a.root); err != nil {
+	if a.intermediate, err = p.issue(ca("Intel SGX PCK Platform CA", 0), elliptic.P256(), "tdx intermediate", &a.root); err != nil {
 		return a, err
 	}
-	if a.signer, err = p.issue(&x509.Certificate{Subject: subject(OrganisationTDX, "Intel SGX TCB Signing"), CRLDistributionPoints: crl}, elliptic.P256(), "tdx signer", &a.root); err != nil {
+	signer := &x509.Certificate{Subject: subject(OrganisationTDX, "Intel SGX TCB Signing"), CRLDistributionPoints: []string{rootCRLURL}}
+	if a.signer, err = p.issue(signer, elliptic.P256(), "tdx signer", &a.root); err != nil {
 		return a, err
 	}
 	a.attestation.key = p.key(elliptic.P256(), "tdx attestation")

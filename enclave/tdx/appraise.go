@@ -37,38 +37,48 @@ func (l Level) String() string {
 // standing is a machine whose chain and collateral have verified: all that is needed to judge its quotes.
 type standing struct {
 	chain *pckChain
-	tcb   pcs.TcbInfo
-	qe    pcs.EnclaveIdentity
+	facts *facts
+}
+
+// facts is a set of collateral that has verified. Machines of one processor family share it.
+type facts struct {
+	tcb pcs.TcbInfo
+	qe  pcs.EnclaveIdentity
 	// collateral identifies the documents; notBefore and notAfter are when all of them are valid.
 	collateral          schemas.Hash
 	notBefore, notAfter time.Time
 }
 
-// newStanding reads the documents that the library has verified.
-func newStanding(chain *pckChain, snap *snapshot) (*standing, error) {
-	s := &standing{chain: chain, collateral: snap.digest}
-	if err := readSigned(snap.tcb.Body, "tcbInfo", &s.tcb); err != nil {
+// newFacts reads the documents that the library has verified.
+func newFacts(snap *snapshot) (*facts, error) {
+	f := &facts{collateral: snap.digest}
+	if err := readSigned(snap.tcb.Body, "tcbInfo", &f.tcb); err != nil {
 		return nil, err
 	}
-	if err := readSigned(snap.qe.Body, "enclaveIdentity", &s.qe); err != nil {
+	if err := readSigned(snap.qe.Body, "enclaveIdentity", &f.qe); err != nil {
 		return nil, err
 	}
-	s.notBefore = latest(s.tcb.IssueDate, s.qe.IssueDate)
-	s.notAfter = earliest(s.tcb.NextUpdate, s.qe.NextUpdate, chain.leaf.NotAfter, chain.intermediate.NotAfter, chain.root.NotAfter)
+	f.notBefore = latest(f.tcb.IssueDate, f.qe.IssueDate)
+	f.notAfter = earliest(f.tcb.NextUpdate, f.qe.NextUpdate)
 	for _, d := range snap.crls {
 		list, err := x509.ParseRevocationList(d.Body)
 		if err != nil {
 			return nil, because("collateral.crl", err)
 		}
-		s.notBefore = latest(s.notBefore, list.ThisUpdate)
-		s.notAfter = earliest(s.notAfter, list.NextUpdate)
+		f.notBefore = latest(f.notBefore, list.ThisUpdate)
+		f.notAfter = earliest(f.notAfter, list.NextUpdate)
 	}
-	return s, nil
+	return f, nil
+}
+
+// end is when the first document or certificate behind the standing ends.
+func (s *standing) end() time.Time {
+	return earliest(s.facts.notAfter, s.chain.leaf.NotAfter, s.chain.intermediate.NotAfter, s.chain.root.NotAfter)
 }
 
 // valid reports whether everything behind the standing is in force.
 func (s *standing) valid(now time.Time) bool {
-	return !now.Before(s.notBefore) && now.Before(s.notAfter)
+	return !now.Before(s.facts.notBefore) && now.Before(s.end())
 }
 
 // readSigned decodes what is signed in one of Intel's documents. The document must have exactly the signed key and the
@@ -94,7 +104,8 @@ func readSigned(body []byte, name string, into any) error {
 func (s *standing) appraise(q *quote) (*Report, error) {
 	r := &Report{
 		Registers: q.registers(), Root: s.chain.rootHash, FMSPC: s.chain.extensions.FMSPC, PPID: s.chain.ppid,
-		Evaluation: min(s.tcb.TcbEvaluationDataNumber, s.qe.TcbEvaluationDataNumber), NextUpdate: s.notAfter, Collateral: s.collateral, chain: s.chain,
+		Evaluation: min(s.facts.tcb.TcbEvaluationDataNumber, s.facts.qe.TcbEvaluationDataNumber), NextUpdate: s.end(),
+		Collateral: s.facts.collateral, chain: s.chain,
 	}
 	var err error
 	if r.Platform, err = s.platform(r.SVN); err != nil {
@@ -112,7 +123,7 @@ func (s *standing) appraise(q *quote) (*Report, error) {
 // platform finds the first TCB level that the machine reaches. With a TDX 1.5 module the module's own version is
 // judged by its identity, and the first two components are not compared.
 func (s *standing) platform(svn [16]byte) (Level, error) {
-	if s.tcb.Fmspc != s.chain.extensions.FMSPC || s.tcb.PceID != s.chain.extensions.PCEID {
+	if s.facts.tcb.Fmspc != s.chain.extensions.FMSPC || s.facts.tcb.PceID != s.chain.extensions.PCEID {
 		return Level{}, refuse("collateral.tcbInfo", "is about another processor family")
 	}
 	from := 0
@@ -120,9 +131,9 @@ func (s *standing) platform(svn [16]byte) (Level, error) {
 		from = 2
 	}
 	have := s.chain.extensions.TCB
-	for i, l := range s.tcb.TcbLevels {
+	for i, l := range s.facts.tcb.TcbLevels {
 		if reaches(have.CPUSvnComponents, l.Tcb.SgxTcbcomponents, 0) && have.PCESvn >= l.Tcb.Pcesvn && reaches(svn[:], l.Tcb.TdxTcbcomponents, from) {
-			return level("tcb.platform", s.tcb.TcbLevels, i)
+			return level("tcb.platform", s.facts.tcb.TcbLevels, i)
 		}
 	}
 	return Level{}, refuse("tcb.platform", "no TCB level of Intel's matches this machine")
@@ -147,7 +158,7 @@ func (s *standing) module(q *quote, svn [16]byte) (Level, error) {
 		return Level{Status: schemas.UpToDate}, nil
 	}
 	id := fmt.Sprintf("TDX_%02x", svn[1])
-	for _, m := range s.tcb.TdxModuleIdentities {
+	for _, m := range s.facts.tcb.TdxModuleIdentities {
 		if !strings.EqualFold(m.ID, id) || !bytes.Equal(m.Mrsigner.Bytes, q.moduleSigner()) ||
 			!matches(q.moduleAttributes(), m.AttributesMask.Bytes, m.Attributes.Bytes) {
 			continue
@@ -167,16 +178,16 @@ func (s *standing) quotingEnclave(q *quote) (Level, error) {
 	miscSelect, attributes, signer := report[16:20], report[48:64], report[128:160]
 	productID, version := le.Uint16(report[256:]), le.Uint16(report[258:])
 	switch {
-	case !matches(miscSelect, s.qe.MiscselectMask.Bytes, s.qe.Miscselect.Bytes):
+	case !matches(miscSelect, s.facts.qe.MiscselectMask.Bytes, s.facts.qe.Miscselect.Bytes):
 		return Level{}, refuse("quote.qe", "MISCSELECT %s is not that of Intel's quoting enclave", hexBytes(miscSelect))
-	case !matches(attributes, s.qe.AttributesMask.Bytes, s.qe.Attributes.Bytes):
+	case !matches(attributes, s.facts.qe.AttributesMask.Bytes, s.facts.qe.Attributes.Bytes):
 		return Level{}, refuse("quote.qe", "attributes %s are not those of Intel's quoting enclave", hexBytes(attributes))
-	case !bytes.Equal(signer, s.qe.Mrsigner.Bytes) || productID != s.qe.IsvProdID:
+	case !bytes.Equal(signer, s.facts.qe.Mrsigner.Bytes) || productID != s.facts.qe.IsvProdID:
 		return Level{}, refuse("quote.qe", "is not Intel's quoting enclave")
 	}
-	for i, l := range s.qe.TcbLevels {
+	for i, l := range s.facts.qe.TcbLevels {
 		if l.Tcb.Isvsvn <= uint32(version) {
-			return level("tcb.qe", s.qe.TcbLevels, i)
+			return level("tcb.qe", s.facts.qe.TcbLevels, i)
 		}
 	}
 	return Level{}, refuse("tcb.qe", "no TCB level of Intel's matches quoting enclave version %d", version)

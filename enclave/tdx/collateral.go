@@ -76,7 +76,8 @@ type CollateralOptions struct {
 //     that it is valid; the verifier refuses it after that.
 //   - A document issued before one that has verified is refused: nobody rolls collateral back under our feet.
 //
-// It is safe for concurrent use; one document is fetched by one caller at a time.
+// It is safe for concurrent use. One document is fetched by one caller at a time; while that goes on, others work with
+// the document that is there.
 type Collateral struct {
 	o  CollateralOptions
 	mu sync.Mutex
@@ -86,12 +87,22 @@ type Collateral struct {
 
 // entry is what is known about one url.
 type entry struct {
-	mu      sync.Mutex
+	// fetching is held by the one caller that renews the entry, without mu: others go on with what is there.
+	fetching sync.Mutex
+
+	mu      sync.Mutex // guards the fields below
 	doc     Document
 	digest  schemas.Hash
 	checked time.Time
 	// floor is the issue date of the newest document that has verified.
 	floor time.Time
+}
+
+// read returns what is known, and whether it should be looked for again.
+func (e *entry) read(now time.Time, recheck time.Duration) (d Document, digest schemas.Hash, stale bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.doc, e.digest, len(e.doc.Body) == 0 || now.Sub(e.checked) >= recheck
 }
 
 // NewCollateral returns an empty cache.
@@ -111,20 +122,42 @@ func NewCollateral(o CollateralOptions) *Collateral {
 	return &Collateral{o: o, entries: map[string]*entry{}}
 }
 
+// refreshPatience bounds how long a caller waits for a newer document when there is a valid one.
+const refreshPatience = 3 * time.Second
+
 // get returns the document at url and the digest of its bytes.
 func (c *Collateral) get(ctx context.Context, url string) (Document, schemas.Hash, error) {
 	e, err := c.entry(url)
 	if err != nil {
 		return Document{}, schemas.Hash{}, err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.doc.Body) == 0 || c.o.Now().Sub(e.checked) >= c.o.Recheck {
-		if err := c.renew(ctx, url, e); err != nil && len(e.doc.Body) == 0 {
-			return Document{}, schemas.Hash{}, err
-		}
+	d, digest, stale := e.read(c.o.Now(), c.o.Recheck)
+	if !stale {
+		return d, digest, nil
 	}
-	return e.doc, e.digest, nil
+	known := len(d.Body) > 0
+	switch {
+	case !known:
+		e.fetching.Lock()
+	case !e.fetching.TryLock():
+		return d, digest, nil // somebody is at it
+	default:
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, refreshPatience)
+		defer cancel()
+	}
+	defer e.fetching.Unlock()
+	if d, digest, stale = e.read(c.o.Now(), c.o.Recheck); !stale {
+		return d, digest, nil // somebody was faster
+	}
+	if err := c.renew(ctx, url, e); err != nil && !known {
+		return Document{}, schemas.Hash{}, err
+	}
+	d, digest, _ = e.read(c.o.Now(), c.o.Recheck)
+	if len(d.Body) == 0 {
+		return Document{}, schemas.Hash{}, unavailable(url, "was refused: it is older than one that has verified")
+	}
+	return d, digest, nil
 }
 
 // entry finds or makes the entry of a url.
@@ -142,15 +175,17 @@ func (c *Collateral) entry(url string) (*entry, error) {
 	return e, nil
 }
 
-// renew brings an entry up to date. Its caller holds the entry's lock.
+// renew brings an entry up to date. Its caller holds fetching.
 func (c *Collateral) renew(ctx context.Context, url string, e *entry) error {
 	now := c.o.Now()
+	e.mu.Lock()
 	e.checked = now
+	e.mu.Unlock()
 	stored, storeErr := c.load(ctx, url)
 	if storeErr == nil {
 		e.take(stored)
 	}
-	if len(e.doc.Body) > 0 && now.Sub(e.doc.Fetched) < c.o.Refresh {
+	if d, _, _ := e.read(now, c.o.Recheck); len(d.Body) > 0 && now.Sub(d.Fetched) < c.o.Refresh {
 		return nil
 	}
 	if c.o.Source == nil {
@@ -208,8 +243,10 @@ func unavailable(url, reason string) error {
 	return &schemas.Error{Kind: schemas.KindUnavailable, Field: "collateral", Message: Name(url) + ": " + reason}
 }
 
-// take replaces the document unless it is older than what is there. Its caller holds the lock.
+// take replaces the document unless it is older than what is there.
 func (e *entry) take(d Document) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if d.Fetched.Before(e.doc.Fetched) || !e.floor.IsZero() && d.issued().Before(e.floor) {
 		return false
 	}
@@ -267,7 +304,7 @@ func (d Document) issued() time.Time {
 	return latest(body["tcbInfo"].IssueDate, body["enclaveIdentity"].IssueDate)
 }
 
-// latest and earliest pick one of several instants; zero times do not count.
+// latest picks the last of several instants.
 func latest(times ...time.Time) (t time.Time) {
 	for _, x := range times {
 		if x.After(t) {
@@ -277,6 +314,7 @@ func latest(times ...time.Time) (t time.Time) {
 	return t
 }
 
+// earliest picks the first of several instants; zero times do not count.
 func earliest(times ...time.Time) (t time.Time) {
 	for _, x := range times {
 		if !x.IsZero() && (t.IsZero() || x.Before(t)) {

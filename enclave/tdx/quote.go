@@ -136,8 +136,10 @@ func (q *quote) registers() Registers {
 	return r
 }
 
-// moduleSigner and moduleAttributes are MRSIGNERSEAM and SEAMATTRIBUTES.
-func (q *quote) moduleSigner() []byte     { return q.body[64:112] }
+// moduleSigner is MRSIGNERSEAM.
+func (q *quote) moduleSigner() []byte { return q.body[64:112] }
+
+// moduleAttributes is SEAMATTRIBUTES.
 func (q *quote) moduleAttributes() []byte { return q.body[112:120] }
 
 // ReadRegisters reads the registers of a quote without verifying anything: for display, and for measuring a machine

@@ -41,14 +41,15 @@ const maxStandings = 4096
 type Verifier struct {
 	collateral *Collateral
 
-	mu sync.Mutex
-	// standings is keyed by the hash of the chain's bytes; guarded by mu.
+	mu sync.Mutex // guards the fields below
+	// standings is keyed by the hash of the chain's bytes, facts by that of the collateral.
 	standings map[schemas.Hash]*standing
+	facts     map[schemas.Hash]*facts
 }
 
 // NewVerifier returns a verifier over a cache of collateral.
 func NewVerifier(collateral *Collateral) *Verifier {
-	return &Verifier{collateral: collateral, standings: map[schemas.Hash]*standing{}}
+	return &Verifier{collateral: collateral, standings: map[schemas.Hash]*standing{}, facts: map[schemas.Hash]*facts{}}
 }
 
 // Report is what a quote proves.
@@ -96,6 +97,9 @@ func (v *Verifier) Verify(ctx context.Context, raw []byte, roots []schemas.Hash,
 // Holds reports whether a report still rests on the newest collateral known here, so that a copy of it may be used
 // again instead of verifying the same quote.
 func (v *Verifier) Holds(ctx context.Context, r *Report, now time.Time) bool {
+	if r.chain == nil {
+		return false
+	}
 	snap, err := v.snapshot(ctx, r.chain)
 	return err == nil && snap.digest == r.Collateral && now.Before(r.NextUpdate)
 }
@@ -112,7 +116,7 @@ func (v *Verifier) stand(ctx context.Context, raw []byte, q *quote, roots []sche
 		if err != nil {
 			return nil, err
 		}
-		if snap.digest == known.collateral && known.valid(now) {
+		if snap.digest == known.facts.collateral && known.valid(now) {
 			return known, known.chain.signed(q)
 		}
 	}
@@ -136,10 +140,11 @@ func (v *Verifier) stand(ctx context.Context, raw []byte, q *quote, roots []sche
 	if err := throughLibrary(raw, chain, snap, now); err != nil {
 		return nil, err
 	}
-	s, err := newStanding(chain, snap)
+	facts, err := v.read(snap)
 	if err != nil {
 		return nil, err
 	}
+	s := &standing{chain, facts}
 	if !s.valid(now) {
 		return nil, refuse("collateral", "is from the future or has ended")
 	}
@@ -148,6 +153,27 @@ func (v *Verifier) stand(ctx context.Context, raw []byte, q *quote, roots []sche
 	}
 	v.remember(key, s)
 	return s, nil
+}
+
+// read takes verified documents apart, once for all machines that share them.
+func (v *Verifier) read(snap *snapshot) (*facts, error) {
+	v.mu.Lock()
+	f := v.facts[snap.digest]
+	v.mu.Unlock()
+	if f != nil {
+		return f, nil
+	}
+	f, err := newFacts(snap)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.facts) >= maxDocuments {
+		clear(v.facts) // standings keep theirs; the next machine reads its own again
+	}
+	v.facts[snap.digest] = f
+	return f, nil
 }
 
 // remember keeps a standing, at the price of another one when there are too many.

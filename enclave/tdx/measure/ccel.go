@@ -83,7 +83,7 @@ func (c *cursor) take(n uint32) []byte {
 	return v
 }
 
-// uint32 and uint16 read numbers.
+// uint32 reads a number.
 func (c *cursor) uint32() uint32 {
 	if v := c.take(4); v != nil {
 		return binary.LittleEndian.Uint32(v)
@@ -91,6 +91,7 @@ func (c *cursor) uint32() uint32 {
 	return 0
 }
 
+// uint16 reads a short number.
 func (c *cursor) uint16() uint16 {
 	if v := c.take(2); v != nil {
 		return binary.LittleEndian.Uint16(v)
