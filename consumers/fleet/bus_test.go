@@ -43,8 +43,8 @@ func TestFromBus(t *testing.T) {
 	put(streams.BucketFleet, streams.PrefixModel+route.Slug, streams.FleetModel{Min: 1, Max: 4})
 	put(streams.BucketFleet, streams.PrefixModel+"broken", []int{1})
 	tenant := schemas.NewTenantID()
-	for range 5 {
-		if _, err := bus.PublishJob(ctx, streamstest.Job(tenant, []byte("sealed"), nil)); err != nil {
+	for i := range 5 {
+		if _, err := bus.PublishJob(ctx, streamstest.Job(tenant, []byte{byte(i)}, nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
