@@ -23,9 +23,10 @@ func addVerbs(root *cobra.Command) {
 	models.AddCommand(consumerscli.LocalModels()...)
 	for group, verbs := range map[string][]*cobra.Command{
 		groupRun: {
-			demoCommand(), upCommand(), workerCommand(), consumerscli.Engine(tiny.FS()), enclavecli.Broker(), settlementcli.Settle(),
+			demoCommand(), upCommand(), workerCommand(), consumerscli.Engine(tiny.FS()), producerscli.GatewayCommand(),
+			enclavecli.Broker(), settlementcli.Settle(),
 		},
-		groupUse: {producerscli.JobCommand(), models},
+		groupUse: {producerscli.JobCommand(), producerscli.BatchCommand(), models},
 		groupOperate: {
 			doctorCommand(), withNetwork(consumerscli.Workers(connect)),
 		},
