@@ -164,6 +164,9 @@ func (c *Client) submitKeyed(ctx context.Context, j Job, p *plan) (*Handle, erro
 	// Another machine of the tenant may have submitted the same key: its outcome is the job's.
 	switch _, err := c.bus.Outcome(ctx, c.Tenant(), id); {
 	case err == nil:
+		if err := c.hub.listen(ctx); err != nil {
+			return nil, c.giveUp(h, err)
+		}
 		c.follow(h)
 		return h, nil
 	case !errors.Is(err, schemas.KindNotFound) && !errors.Is(err, schemas.KindUnavailable):

@@ -181,7 +181,7 @@ func TestBatchAPICancel(t *testing.T) {
 		}
 		return producerstest.Echo(ctx, r, emit)
 	})
-	defer b.net.ServeCancel(t, func(id schemas.JobID) { b.worker.Stop(id) })()
+	b.net.Control(t)
 	made, err := b.create(t, b.upload(t, lines(10)).ID)
 	if err != nil {
 		t.Fatal(err)

@@ -353,7 +353,6 @@ func TestClientGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			started, ended := make(chan struct{}), make(chan bool, 1)
-			cancelled := make(chan schemas.JobID, 1)
 			b := setup(t, func(ctx context.Context, r *schemas.Request, emit func([]byte)) schemas.Result {
 				close(started)
 				emit(producerstest.Chunk("tiny", "first ", ""))
@@ -365,8 +364,7 @@ func TestClientGone(t *testing.T) {
 				}
 				return producerstest.Chat("tiny", "first second")
 			}, func(o *gateway.Options) { o.Detach = detach })
-			stop := b.net.ServeCancel(t, func(id schemas.JobID) { cancelled <- id })
-			defer stop()
+			b.net.Control(t)
 			ctx, cancel := context.WithCancel(patience(t))
 			r, err := http.NewRequestWithContext(ctx, http.MethodPost, b.server.URL+"/v1/chat/completions", bytes.NewReader(producerstest.Ask("x", `,"stream":true`)))
 			if err != nil {
@@ -380,9 +378,6 @@ func TestClientGone(t *testing.T) {
 			<-started
 			cancel()
 			w.Body.Close()
-			if !detach {
-				b.worker.Stop(<-cancelled)
-			}
 			if stopped := <-ended; stopped == detach {
 				t.Errorf("the job was stopped: %v, with Detach %v", stopped, detach)
 			}

@@ -3,6 +3,9 @@ package producerstest
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"net/url"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 	"github.com/cocoon-network/cocoon/producers"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
+	"github.com/cocoon-network/cocoon/streams/control"
 	"github.com/cocoon-network/cocoon/streams/embedded"
 	"github.com/cocoon-network/cocoon/streams/streamstest"
 )
@@ -32,6 +36,10 @@ type Network struct {
 	Server *embedded.Server
 	// Catalogue is the catalogue in force.
 	Catalogue *schemas.Catalogue
+	// DropChunk, when not nil, loses the n-th live chunk of a job, counted from 0. Set it before workers start.
+	DropChunk func(n int) bool
+
+	dir string
 }
 
 // Options change a network.
@@ -55,8 +63,16 @@ func New(t testing.TB) *Network {
 // NewWith is New with options.
 func NewWith(t testing.TB, o Options) *Network {
 	t.Helper()
-	n := &Network{}
-	n.Bus, n.Server = streamstest.NewWith(t, streamstest.Options{Dir: o.Dir, Topology: o.Topology, Config: o.Config, TCP: true})
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	n := &Network{dir: o.Dir}
+	n.Server = streamstest.Server(t, embedded.Options{Dir: o.Dir, Port: -1})
+	o.Config.URL = n.Server.URL() // not in process: it must outlive a restart of the server
+	n.Bus = streamstest.Connect(t, n.Server, o.Config)
+	if _, err := n.Bus.Apply(t.Context(), o.Topology); err != nil {
+		t.Fatal(err)
+	}
 	adjust := o.Broker
 	if adjust == nil {
 		adjust = func(*broker.Config) {}
@@ -171,19 +187,42 @@ const Owner = attesttest.Owner
 // Wait is how long tests wait for what must happen.
 const Wait = 30 * time.Second
 
-// ServeCancel answers requests to cancel a job in control's place: each is passed to f and said to be stopping.
-func (n *Network) ServeCancel(t testing.TB, f func(schemas.JobID)) (stop func()) {
+// Control runs the operator's control service until the test ends: it cancels jobs, ends expired ones and splits queues.
+func (n *Network) Control(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan struct{})
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = n.Bus.Serve(ctx, streams.ServeOptions{Subject: "ctl.cancel.*.*", Queue: streams.ControlGroup, Ready: func() { close(ready) }},
-			func(_ context.Context, r streams.Request) ([]byte, error) {
-				f(schemas.JobID(r.Subject[len(r.Subject)-26:]))
-				return json.Marshal(map[string]any{"state": streams.CancelStopping})
-			})
+		_ = control.New(n.Bus, control.Options{Poll: 100 * time.Millisecond}).Run(ctx)
 	}()
-	<-ready
-	return func() { cancel(); <-done }
+	t.Cleanup(func() { cancel(); <-done })
+	for {
+		_, err := n.Bus.Cancel(t.Context(), schemas.NewTenantID(), schemas.NewJobID(), streams.Ack{})
+		if errors.Is(err, schemas.KindNotFound) {
+			return
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatalf("control does not answer: %v", err)
+		}
+	}
+}
+
+// Restart stops the server for a while and starts it again on the same folder and port. Connections come back by
+// themselves.
+func (n *Network) Restart(t testing.TB, away time.Duration) {
+	t.Helper()
+	address, err := url.Parse(n.Server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(address.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Server.Close()
+	time.Sleep(away) // the outage is what is tested
+	n.Server = streamstest.Server(t, embedded.Options{Dir: n.dir, Port: port})
 }

@@ -50,6 +50,9 @@ func (n *Network) Work(t testing.TB, engine Engine) (w *Worker, stop func()) {
 		t.Fatal(err)
 	}
 	w.wg.Go(func() { w.pull(ctx, puller) })
+	w.wg.Go(func() {
+		_ = n.Bus.ServeStops(ctx, route.Slug, func(_ schemas.TenantID, id schemas.JobID) bool { return w.Stop(id) })
+	})
 	stop = sync.OnceFunc(func() {
 		cancel()
 		w.wg.Wait()
@@ -73,7 +76,7 @@ func (w *Worker) Ran() map[schemas.JobID]int {
 	return ran
 }
 
-// Stop cancels a running job, as control's note to the workers does. It reports whether the job runs here.
+// Stop cancels a running job and reports whether it runs here. Control's notes call it, tests may.
 func (w *Worker) Stop(id schemas.JobID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -163,7 +166,14 @@ func (w *Worker) chunks(job *enclave.OpenJob, a schemas.Attributes) (emit func([
 	if !job.Request.Stream {
 		return func([]byte) {}, func() {}
 	}
-	writer, err := job.Chunks(time.Millisecond, func(sealed []byte) error { return w.n.Bus.PublishChunk(a.Tenant, a.ID, sealed) })
+	sent := 0
+	writer, err := job.Chunks(time.Millisecond, func(sealed []byte) error {
+		sent++
+		if w.n.DropChunk != nil && w.n.DropChunk(sent-1) {
+			return nil
+		}
+		return w.n.Bus.PublishChunk(a.Tenant, a.ID, sealed)
+	})
 	if err != nil {
 		return func([]byte) {}, func() {}
 	}
