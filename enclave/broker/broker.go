@@ -159,6 +159,13 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	if cfg.Sealer != nil && cfg.Sealer.Development() {
+		if policy, err := cfg.Policies.Current(); err != nil {
+			return nil, err
+		} else if policy.Environment != schemas.Simulated {
+			return nil, &schemas.Error{Kind: schemas.KindPolicy, Field: "sealer", Message: "protects nothing from who reads the disk; only simulated networks may use it"}
+		}
+	}
 	private, err := hpke.MLKEM768X25519().GenerateKey()
 	if err != nil {
 		return nil, schemas.Errorf(schemas.KindInternal, "make the HPKE key: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	"bytes"
 	"github.com/cocoon-network/cocoon/enclave"
+	"github.com/cocoon-network/cocoon/enclave/attest"
 	"github.com/cocoon-network/cocoon/enclave/attesttest"
 	"github.com/cocoon-network/cocoon/enclave/broker"
 	"github.com/cocoon-network/cocoon/enclave/enclavetest"
@@ -380,4 +381,23 @@ func TestRelease(t *testing.T) {
 	if string(content) != "weights" {
 		t.Errorf("%q", content)
 	}
+}
+
+// production is a policy of real hardware.
+type production struct{ broker.Policies }
+
+// Current implements broker.Policies.
+func (production) Current() (*attest.InForce, error) {
+	return &attest.InForce{Policy: &schemas.Policy{Environment: schemas.Production}}, nil
+}
+
+// TestDevelopmentSealer: a key beside the state is for simulated networks.
+func TestDevelopmentSealer(t *testing.T) {
+	t.Parallel()
+	n := enclavetest.New(t)
+	seal := sealer(t)
+	_, err := broker.New(t.Context(), n.Config(t, func(c *broker.Config) {
+		c.Found, c.Store, c.Sealer, c.Policies = true, &keptStore{}, seal, production{c.Policies}
+	}))
+	wantKind(t, err, schemas.KindPolicy)
 }

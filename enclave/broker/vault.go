@@ -21,6 +21,8 @@ type Sealer interface {
 	Seal(state []byte) (sealed []byte, err error)
 	// Unseal fails with KindCorrupt.
 	Unseal(sealed []byte) (state []byte, err error)
+	// Development reports that it protects nothing from who can read the disk; only simulated networks may use it.
+	Development() bool
 }
 
 // Store keeps the sealed state.
@@ -65,6 +67,9 @@ func NewFileSealer(path string) (*FileSealer, error) {
 	}
 	return &FileSealer{aead}, nil
 }
+
+// Development implements [Sealer].
+func (s *FileSealer) Development() bool { return true }
 
 // Seal implements [Sealer].
 func (s *FileSealer) Seal(state []byte) ([]byte, error) {

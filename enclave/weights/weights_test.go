@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -240,4 +241,35 @@ func FuzzRead(f *testing.F) {
 			t.Error("a package opened with a key that nobody made")
 		}
 	})
+}
+
+// TestPaths: a list of files that would write outside its folder, or over itself, is refused before a byte is written.
+func TestPaths(t *testing.T) {
+	t.Parallel()
+	private, err := hpke.MLKEM768X25519().GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := private.PublicKey().Bytes()
+	to := schemas.WeightsKey{V: 1, Key: schemas.KeyIDOf(public), Suite: schemas.Suite, PublicKey: public}
+	for _, paths := range [][]string{
+		{"../escape"}, {"/absolute"}, {"a/../b"}, {"."}, {""}, {"b", "a"}, {"a", "a"}, {"a", "a/b"}, {strings.Repeat("a", weights.MaxPath+1)},
+	} {
+		var files []weights.File
+		for _, path := range paths {
+			files = append(files, weights.File{Path: path, Size: 1, Hash: schemas.HashOf([]byte("x"))})
+		}
+		dir := t.TempDir()
+		inside := filepath.Join(dir, "inside")
+		err := bundle{private: private}.extract(t, weights.Forge(t, files, []byte(strings.Repeat("x", len(files))), to), inside)
+		if !errors.Is(err, schemas.KindInvalid) {
+			t.Errorf("%q: %v", paths, err)
+		}
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 1 {
+			t.Errorf("%q wrote outside its folder", paths)
+		}
+		if entries, err := os.ReadDir(inside); err != nil || len(entries) != 0 {
+			t.Errorf("%q wrote something", paths)
+		}
+	}
 }
