@@ -1,16 +1,17 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
-	"bytes"
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/enclave/attest"
 	"github.com/cocoon-network/cocoon/enclave/attesttest"
@@ -19,7 +20,6 @@ import (
 	"github.com/cocoon-network/cocoon/enclave/sim"
 	"github.com/cocoon-network/cocoon/enclave/weights"
 	"github.com/cocoon-network/cocoon/schemas"
-	"testing/fstest"
 )
 
 // keptStore is a store in memory that can fail: before it saves, or after.
