@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -147,6 +148,8 @@ type Bus struct {
 	js, async jetstream.JetStream
 	log       *slog.Logger
 	denials   denials
+	// closing tells that the end of the connection is our own wish.
+	closing atomic.Bool
 	// reconnects wakes those who must look for what they missed; see onReconnect.
 	reconnects reconnects
 }
@@ -212,7 +215,11 @@ func (b *Bus) options() ([]nats.Option, error) {
 		nats.ReconnectBufSize(-1),
 		nats.PermissionErrOnSubscribe(true),
 		nats.ErrorHandler(b.asyncError),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.log.Warn("nats disconnected", "error", err) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if !b.closing.Load() {
+				b.log.Warn("nats disconnected", "error", err)
+			}
+		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			b.log.Info("nats reconnected", "server", nc.ConnectedServerName())
 			b.reconnects.fire()
@@ -244,6 +251,7 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 // Close flushes what was published, ends all subscriptions and closes the connection. It waits until ctx ends at most.
 func (b *Bus) Close(ctx context.Context) error {
 	err := b.Flush(ctx)
+	b.closing.Store(true)
 	b.nc.Close()
 	if errors.Is(err, nats.ErrConnectionClosed) {
 		return nil

@@ -37,7 +37,13 @@ type Puller struct {
 	notes *nats.Subscription
 	wake  chan *nats.Msg
 	note  chan *nats.Msg
+	// unmet is the number of wake-ups heard for which no job was found yet, tries how often we have looked again.
+	unmet, tries int
 }
+
+// again are the pauses before looking again after a wake-up that brought nothing: the server announces a job when it is
+// stored, a moment before its consumer knows of it. After them somebody else has taken the job.
+var again = [...]time.Duration{time.Millisecond, 4 * time.Millisecond, 16 * time.Millisecond, 64 * time.Millisecond}
 
 // queue is one class of the model and its lanes.
 type queue struct {
@@ -52,6 +58,8 @@ type lane struct {
 	consumer jetstream.Consumer
 	// maybe tells that the lane may hold jobs: cleared when a pull brought less than asked, set by a wake-up.
 	maybe bool
+	// woken tells that a wake-up was for this lane, as long as one is unmet.
+	woken bool
 }
 
 // wait is the length of the lane's leases.
@@ -137,19 +145,37 @@ func (p *Puller) Next(ctx context.Context, limit int) ([]*Delivery, error) {
 
 // wait sleeps until something may have changed.
 func (p *Puller) wait(ctx context.Context) error {
-	poll := time.NewTimer(p.o.Poll)
-	defer poll.Stop()
+	delay, look := p.o.Poll, p.suspect
+	if p.unmet > 0 {
+		if p.tries < len(again) {
+			delay, look = again[p.tries], p.suspectWoken
+			p.tries++
+		} else {
+			p.unmet = 0
+		}
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
 	select {
 	case m := <-p.wake:
 		p.heard(m)
 	case <-p.note:
 		return p.reopen(ctx)
-	case <-poll.C:
-		p.suspect()
+	case <-timer.C:
+		look()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	return nil
+}
+
+// suspectWoken marks the lanes of unmet wake-ups as worth another look.
+func (p *Puller) suspectWoken() {
+	for _, q := range p.queues {
+		for _, l := range q.lanes {
+			l.maybe = l.maybe || l.woken
+		}
+	}
 }
 
 // suspect marks every lane as worth a look.
@@ -179,12 +205,27 @@ func (p *Puller) heard(m *nats.Msg) {
 	if len(tokens) != 5 {
 		return
 	}
+	if p.unmet == 0 {
+		p.calm()
+	}
 	for _, q := range p.queues {
 		if string(q.class) != tokens[3] {
 			continue
 		}
 		for i, l := range q.lanes {
-			l.maybe = l.maybe || len(q.lanes) == 1 || tokens[4] == laneToken(i)
+			if len(q.lanes) == 1 || tokens[4] == laneToken(i) {
+				l.maybe, l.woken = true, true
+				p.unmet, p.tries = p.unmet+1, 0
+			}
+		}
+	}
+}
+
+// calm forgets which lanes were woken.
+func (p *Puller) calm() {
+	for _, q := range p.queues {
+		for _, l := range q.lanes {
+			l.woken = false
 		}
 	}
 }
@@ -289,6 +330,7 @@ func (p *Puller) take(ctx context.Context, l *lane, n int) ([]*Delivery, error) 
 		}
 	}
 	l.maybe = got == n
+	p.unmet = max(0, p.unmet-got)
 	if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
 		return found, err
 	}

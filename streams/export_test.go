@@ -1,0 +1,12 @@
+package streams
+
+import (
+	"context"
+
+	"github.com/cocoon-network/cocoon/schemas"
+)
+
+// DeleteConsumer deletes a queue's first consumer, as an operator by mistake would.
+func DeleteConsumer(ctx context.Context, b *Bus, r Route, class schemas.Class) error {
+	return b.deleteConsumer(ctx, StreamJobs(r.Shard), QueueName(r.Slug, class, 0))
+}
