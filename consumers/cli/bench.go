@@ -12,20 +12,18 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/cocoon-network/cocoon/consumers"
 	"github.com/cocoon-network/cocoon/consumers/stub"
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/schemas/cli"
 	"github.com/cocoon-network/cocoon/streams"
+	"github.com/cocoon-network/cocoon/streams/reference"
 )
 
 // What the benchmark of the pipeline does.
 const (
 	benchBody   = 4 << 10 // bytes of a request
-	benchWindow = 256     // publishes under way
 	benchSlots  = 64      // jobs at work
 	benchPace   = 10 * time.Millisecond
 	benchBudget = schemas.TON / 100
@@ -73,7 +71,7 @@ type pipelineBench struct {
 	net        *benchNet
 	plan       benchPlan
 	result     cli.BenchResult
-	raw, floor *reference
+	raw, floor *reference.Program
 	crew       *benchCrew
 }
 
@@ -97,19 +95,19 @@ func (b *pipelineBench) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	chunk := (stub.DefaultChunks*stub.DefaultChunkSize/schemas.ChunkQuantum + 1) * schemas.ChunkQuantum
-	crypt, err := newBareCrypto(len(s.job), chunk, len(s.outcome))
+	crypt, err := newBareCrypto(len(s.Job), chunk, len(s.Outcome))
 	if err != nil {
 		return err
 	}
-	if b.raw, err = newReference(ctx, b.net, s, benchSlots, nil); err != nil {
+	if b.raw, err = reference.New(ctx, b.net.bus, s, benchSlots, nil); err != nil {
 		return err
 	}
-	b.floor, err = newReference(ctx, b.net, s, benchSlots, crypt)
+	b.floor, err = reference.New(ctx, b.net.bus, s, benchSlots, crypt)
 	return err
 }
 
 // shape runs one job and keeps its two messages.
-func (b *pipelineBench) shape(ctx context.Context) (s shape, err error) {
+func (b *pipelineBench) shape(ctx context.Context) (s reference.Shape, err error) {
 	j, err := b.seal(enclave.NewSubmission(b.net.tenant, b.net.key), "shape")
 	if err != nil {
 		return s, err
@@ -124,9 +122,8 @@ func (b *pipelineBench) shape(ctx context.Context) (s shape, err error) {
 	if o.Status != schemas.Succeeded {
 		return s, &schemas.Error{Kind: o.Kind, Message: "the first job did not succeed"}
 	}
-	return shape{
-		jobHeader: nats.Header(j.Attributes.Header()), job: j.Envelope,
-		outcomeHeader: nats.Header(o.Header()), outcome: o.Body,
+	return reference.Shape{
+		JobHeader: j.Attributes.Header(), Job: j.Envelope, OutcomeHeader: o.Header(), Outcome: o.Body,
 	}, nil
 }
 
@@ -138,7 +135,7 @@ func (b *pipelineBench) seal(s *enclave.Submission, text string) (enclave.Sealed
 		enclave.SpendLimit{Multiplier: schemas.One})
 }
 
-// pipeline takes n jobs of a tenant the whole way: sealed, queued, granted, run, answered, opened. Like reference.run it
+// pipeline takes n jobs of a tenant the whole way: sealed, queued, granted, run, answered, opened. Like reference.Program.Run it
 // returns when all results were opened, and the times when paced.
 func (b *pipelineBench) pipeline(ctx context.Context, tenant *enclave.Tenant, n int, pace time.Duration) ([]time.Duration, error) {
 	feed, err := b.net.bus.Outcomes(ctx, tenant.ID())
@@ -146,14 +143,14 @@ func (b *pipelineBench) pipeline(ctx context.Context, tenant *enclave.Tenant, n 
 		return nil, err
 	}
 	defer feed.Close()
-	clock := newClock(n)
+	clock := reference.NewClock(n)
 	opened := make(chan error, 1)
 	go func() { opened <- b.open(ctx, tenant, feed, n, clock) }()
 	seals := enclave.NewSubmission(tenant, b.net.key)
 	var failed error
 	jobs := func(yield func(streams.Job) bool) {
 		for i := range n {
-			if failed = clock.wait(ctx, i, pace); failed != nil {
+			if failed = clock.Wait(ctx, i, pace); failed != nil {
 				return
 			}
 			start := time.Now()
@@ -161,13 +158,13 @@ func (b *pipelineBench) pipeline(ctx context.Context, tenant *enclave.Tenant, n 
 			if j, failed = b.seal(seals, "job"); failed != nil {
 				return
 			}
-			clock.beginAt(j.Attributes.ID, start)
+			clock.Begin(j.Attributes.ID, start)
 			if !yield(streams.Job{Attributes: j.Attributes, Envelope: j.Envelope}) {
 				return
 			}
 		}
 	}
-	for p := range b.net.bus.PublishJobs(ctx, jobs, streams.BulkOptions{Window: benchWindow}) {
+	for p := range b.net.bus.PublishJobs(ctx, jobs, streams.BulkOptions{Window: reference.Window}) {
 		if p.Err != nil {
 			return nil, p.Err
 		}
@@ -178,11 +175,11 @@ func (b *pipelineBench) pipeline(ctx context.Context, tenant *enclave.Tenant, n 
 	if err := <-opened; err != nil {
 		return nil, err
 	}
-	return clock.times(), nil
+	return clock.Times(), nil
 }
 
 // open opens n results as they come.
-func (b *pipelineBench) open(ctx context.Context, tenant *enclave.Tenant, feed *streams.Feed[schemas.Outcome], n int, clock *clock) error {
+func (b *pipelineBench) open(ctx context.Context, tenant *enclave.Tenant, feed *streams.Feed[schemas.Outcome], n int, clock *reference.Clock) error {
 	expect := enclave.Expect{Broker: b.net.key.Broker()}
 	for range n {
 		o, err := feed.Next(ctx)
@@ -196,7 +193,7 @@ func (b *pipelineBench) open(ctx context.Context, tenant *enclave.Tenant, feed *
 		if err := answer.Result.Err(); err != nil {
 			return err
 		}
-		clock.end(o.Job)
+		clock.End(o.Job)
 	}
 	return nil
 }
@@ -204,8 +201,8 @@ func (b *pipelineBench) open(ctx context.Context, tenant *enclave.Tenant, feed *
 // throughput takes turns between the three programs and compares their sums.
 func (b *pipelineBench) throughput(ctx context.Context) error {
 	programs := []func(int) error{
-		func(n int) error { _, err := b.raw.run(ctx, n, 0); return err },
-		func(n int) error { _, err := b.floor.run(ctx, n, 0); return err },
+		func(n int) error { _, err := b.raw.Run(ctx, n, 0); return err },
+		func(n int) error { _, err := b.floor.Run(ctx, n, 0); return err },
 		func(n int) error { _, err := b.pipeline(ctx, b.net.tenant, n, 0); return err },
 	}
 	spent := make([]time.Duration, len(programs))
@@ -238,7 +235,7 @@ func (b *pipelineBench) throughput(ctx context.Context) error {
 func (b *pipelineBench) latency(ctx context.Context) error {
 	var floor, pipeline []time.Duration
 	for range b.plan.blocks {
-		f, err := b.floor.run(ctx, b.plan.paced, benchPace)
+		f, err := b.floor.Run(ctx, b.plan.paced, benchPace)
 		if err != nil {
 			return err
 		}
@@ -343,55 +340,6 @@ func (b *pipelineBench) waits(ctx context.Context, tenant *enclave.Tenant) (all 
 		all = append(all, times...)
 	}
 	return all, nil
-}
-
-// clock takes the times of paced jobs.
-type clock struct {
-	start time.Time
-
-	mu     sync.Mutex // guards the rest
-	begun  map[schemas.JobID]time.Time
-	passed []time.Duration
-}
-
-// newClock returns a clock for n jobs.
-func newClock(n int) *clock {
-	return &clock{start: time.Now(), begun: make(map[schemas.JobID]time.Time, n)}
-}
-
-// wait sleeps until job i is to begin.
-func (c *clock) wait(ctx context.Context, i int, pace time.Duration) error {
-	if pace > 0 {
-		pause(ctx, time.Until(c.start.Add(time.Duration(i)*pace)))
-	}
-	return ctx.Err()
-}
-
-// begin notes that a job begins now.
-func (c *clock) begin(id schemas.JobID) { c.beginAt(id, time.Now()) }
-
-// beginAt notes that a job began.
-func (c *clock) beginAt(id schemas.JobID, at time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.begun[id] = at
-}
-
-// end notes that a job has ended.
-func (c *clock) end(id schemas.JobID) {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if begun, ok := c.begun[id]; ok {
-		c.passed = append(c.passed, now.Sub(begun))
-	}
-}
-
-// times are what was taken.
-func (c *clock) times() []time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.passed
 }
 
 // quantile is the value below which a share of the times lies.
