@@ -28,7 +28,7 @@ func addVerbs(root *cobra.Command) {
 		},
 		groupUse: {producerscli.JobCommand(), producerscli.BatchCommand(), models},
 		groupOperate: {
-			doctorCommand(), withNetwork(consumerscli.Workers(connect)),
+			doctorCommand(), benchCommand(), withNetwork(consumerscli.Workers(connect)),
 		},
 		groupTrust: {
 			enclavecli.AttestCommand(), withNetwork(enclavecli.PolicyCommand(enclavecli.OverBus(connect))),
