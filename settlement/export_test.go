@@ -75,3 +75,19 @@ func CPU() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// ReceiptLeaf is the leaf of a receipt.
+var ReceiptLeaf = receiptLeaf
+
+// GrantBroker reads which broker a grant says it is from.
+var GrantBroker = grantBroker
+
+// Judge judges one message under a configuration and reports why it is rejected.
+func Judge(ctx context.Context, cfg IntakeConfig, m Message) (Reason, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return "", err
+	}
+	v, err := cfg.judge().judge(ctx, m)
+	return v.reason, err
+}

@@ -3,7 +3,6 @@ package settlement_test
 import (
 	"context"
 	"crypto/ed25519"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -151,7 +150,7 @@ func TestBookingStaysFlat(t *testing.T) {
 		}
 	}
 	first, second := halves[0]/time.Duration(n/2), halves[1]/time.Duration(n/2)
-	t.Log(fmt.Sprintf("first half %s a receipt, heap %d KiB; second half %s a receipt, heap %d KiB", first, heap[0]>>10, second, heap[1]>>10))
+	t.Logf("first half %s a receipt, heap %d KiB; second half %s a receipt, heap %d KiB", first, heap[0]>>10, second, heap[1]>>10)
 	if float64(second) > 1.2*float64(first) {
 		t.Errorf("the second half costs %.2f times the first", float64(second)/float64(first))
 	}

@@ -164,8 +164,10 @@ func (n *network) ledger(ctx context.Context, path string) (*settlement.Ledger, 
 	catalogue := &schemas.Catalogue{
 		V: 1, Version: 1, Issued: now, Expires: now.Add(24 * time.Hour), Environment: schemas.Simulated, FeeBP: 1000,
 		Classes: map[schemas.Class]schemas.BasisPoints{schemas.Priority: 20_000, schemas.Standard: 10_000, schemas.Batch: 5_000},
-		Models: []schemas.Model{{ID: n.model, Slug: ref.Slug(), Format: "gguf", Context: 4096, Endpoints: []string{"/v1/chat/completions"},
-			Price: schemas.Price{Prompt: 100 * schemas.TON}}},
+		Models: []schemas.Model{{
+			ID: n.model, Slug: ref.Slug(), Format: "gguf", Context: 4096, Endpoints: []string{"/v1/chat/completions"},
+			Price: schemas.Price{Prompt: 100 * schemas.TON},
+		}},
 	}
 	if err := l.AddCatalogue(ctx, catalogue); err != nil {
 		return nil, err

@@ -24,12 +24,14 @@ var bareTables = []table{
 	{"postings (account, entry, amount)", 3, func(dst []any, i int64) []any {
 		return append(dst, int64(9001), i, int64(-10), int64(9002), i, int64(9), int64(9003), i, int64(1))
 	}},
-	{"receipts (seq, entry, job, tenant, owner, worker, number, model, class, catalogue, multiplier, prompt, cached, completion, reasoning, total, fee, hash, finished)",
+	{
+		"receipts (seq, entry, job, tenant, owner, worker, number, model, class, catalogue, multiplier, prompt, cached, completion, reasoning, total, fee, hash, finished)",
 		19, func(dst []any, i int64) []any {
 			sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
 			return append(dst, i, i, sum[:16], int64(9001), int64(9002), int64(1), i, int64(1), "standard", int64(1), int64(10_000),
 				int64(1000), int64(0), int64(0), int64(0), int64(10), int64(1), sum[:], i)
-		}},
+		},
+	},
 }
 
 // statement spells an insert of a number of rows.

@@ -82,8 +82,13 @@ func payoutsShow() *cobra.Command {
 			}
 			return cli.One(out, d, func(d batchDetail) [][2]string {
 				rows := [][2]string{
-					{"batch", number(d.Batch)}, {"state", d.State}, {"created", d.Created.Format(time.RFC3339)}, {"total", d.Total.String()},
-					{"paid", d.Paid.String()}, {"statement root", d.Root}, {"transaction", d.Transaction},
+					{"batch", number(d.Batch)},
+					{"state", d.State},
+					{"created", d.Created.Format(time.RFC3339)},
+					{"total", d.Total.String()},
+					{"paid", d.Paid.String()},
+					{"statement root", d.Root},
+					{"transaction", d.Transaction},
 				}
 				for i, t := range d.Transfers {
 					rows = append(rows, [2]string{t.State, t.Amount.String() + " to " + string(t.To) + " for " + number(d.Statement.Items[i].Receipts) + " receipts (" + t.Purpose + ")"})
@@ -127,9 +132,15 @@ func payoutsStatus() *cobra.Command {
 					state = "stopped: " + s.Stopped
 				}
 				return [][2]string{
-					{"payouts", state}, {"treasury", string(s.Treasury)}, {"treasury holds", s.Booked.String()}, {"owed to owners", s.Owed.String()},
-					{"in flight", s.Inflight.String()}, {"paid", s.Paid.String()}, {"tenants' money", s.Held.String()},
-					{"network fees", s.Fees.String()}, {"chain fees so far", s.Gas.String()},
+					{"payouts", state},
+					{"treasury", string(s.Treasury)},
+					{"treasury holds", s.Booked.String()},
+					{"owed to owners", s.Owed.String()},
+					{"in flight", s.Inflight.String()},
+					{"paid", s.Paid.String()},
+					{"tenants' money", s.Held.String()},
+					{"network fees", s.Fees.String()},
+					{"chain fees so far", s.Gas.String()},
 				}
 			})
 		})

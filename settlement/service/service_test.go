@@ -146,7 +146,7 @@ func TestReceiptsBecomeMoney(t *testing.T) {
 	})
 	eventually(t, "the payout", func() bool {
 		devnet.Step(t, time.Second)
-		return devnet.Received(t, attesttest.Owner, treasury.Address()) == 3*(each)
+		return devnet.Received(t, attesttest.Owner, treasury.Address()) == 3*each
 	})
 	eventually(t, "the book to follow", func() bool {
 		devnet.Step(t, time.Second)
