@@ -84,6 +84,13 @@ func (e *Engine) up() bool {
 	return e.healthy
 }
 
+// seen is when the server was healthy the last time.
+func (e *Engine) seen() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.at
+}
+
 // down notes that the server is known to be gone.
 func (e *Engine) down() {
 	e.mu.Lock()

@@ -195,7 +195,7 @@ func (s *Supervised) live(ctx context.Context) error {
 	defer s.setPID(0)
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	began, healthy, wasUp := time.Now(), time.Now(), false
+	began := time.Now()
 	t := time.NewTicker(checkChild)
 	defer t.Stop()
 	for {
@@ -209,14 +209,14 @@ func (s *Supervised) live(ctx context.Context) error {
 			return s.end(cmd, ended)
 		case <-t.C:
 		}
+		seen := s.seen()
 		switch now := time.Now(); {
 		case s.up():
-			healthy, wasUp = now, true
-		case wasUp && now.Sub(healthy) > s.c.HangTimeout:
+		case seen.After(began) && now.Sub(seen) > s.c.HangTimeout:
 			_ = cmd.Process.Kill() // it may have ended by itself
 			<-ended
 			return errHangs
-		case !wasUp && now.Sub(began) > s.c.StartTimeout:
+		case !seen.After(began) && now.Sub(began) > s.c.StartTimeout:
 			_ = cmd.Process.Kill()
 			<-ended
 			return errNotUp
