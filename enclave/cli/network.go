@@ -1,3 +1,5 @@
+//go:build !worker
+
 package cli
 
 import (
@@ -66,18 +68,6 @@ func (c NetworkConfig) open(ctx context.Context, name string, log *slog.Logger) 
 	return n, err
 }
 
-// readTrust reads a trust file.
-func readTrust(path string) (schemas.Trust, error) {
-	if path == "" {
-		return schemas.Trust{}, cli.Usagef("--trust is required: the file with the root keys and the environment")
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return schemas.Trust{}, schemas.Errorf(schemas.KindNotFound, "trust: %w", err)
-	}
-	return schemas.ParseTrust(b)
-}
-
 // verifyTimeout bounds the wait for the first policy.
 const verifyTimeout = 10 * time.Second
 
@@ -113,9 +103,4 @@ func (n *network) close(ctx context.Context, log *slog.Logger) {
 	if err := n.bus.Close(context.WithoutCancel(ctx)); err != nil {
 		log.Warn("the connection did not close cleanly", "error", err)
 	}
-}
-
-// logger writes to the command's standard error.
-func logger(cmd *cobra.Command) *slog.Logger {
-	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 }
