@@ -37,6 +37,8 @@ type Puller struct {
 	notes *nats.Subscription
 	wake  chan *nats.Msg
 	note  chan *nats.Msg
+	// opened is when the lanes were last looked up.
+	opened time.Time
 	// unmet is the number of wake-ups heard for which no job was found yet, tries how often we have looked again.
 	unmet, tries int
 }
@@ -64,6 +66,9 @@ type lane struct {
 
 // wait is the length of the lane's leases.
 func (l *lane) wait() time.Duration { return l.consumer.CachedInfo().Config.AckWait }
+
+// relook is how often a puller looks whether the lanes have changed.
+const relook = 15 * time.Second
 
 // wakeBuffer bounds the wake-ups that wait to be read; more tell nothing new.
 const wakeBuffer = 1024
@@ -96,6 +101,7 @@ func (b *Bus) NewPuller(ctx context.Context, o PullerOptions) (*Puller, error) {
 			return nil, err
 		}
 	}
+	p.opened = time.Now()
 	return p, nil
 }
 
@@ -118,7 +124,9 @@ func (p *Puller) Next(ctx context.Context, limit int) ([]*Delivery, error) {
 		p.suspect()
 	}
 	for {
-		p.drainWakes()
+		if err := p.listen(ctx); err != nil {
+			return nil, err
+		}
 		found, err := p.sweep(ctx, limit)
 		if len(found) > 0 {
 			if len(found) == limit {
@@ -134,7 +142,6 @@ func (p *Puller) Next(ctx context.Context, limit int) ([]*Delivery, error) {
 			if err := p.join(); err != nil {
 				return nil, err
 			}
-			p.suspect()
 			continue
 		}
 		if err := p.wait(ctx); err != nil {
@@ -160,7 +167,7 @@ func (p *Puller) wait(ctx context.Context) error {
 	case m := <-p.wake:
 		p.heard(m)
 	case <-p.note:
-		return p.reopen(ctx)
+		p.opened = time.Time{} // long ago
 	case <-timer.C:
 		look()
 	case <-ctx.Done():
@@ -187,14 +194,21 @@ func (p *Puller) suspect() {
 	}
 }
 
-// drainWakes reads the wake-ups that have come, without waiting.
-func (p *Puller) drainWakes() {
+// listen takes in what was said meanwhile, without waiting: wake-ups, and changes of the lanes. Those are looked up at
+// intervals too, in case the note about them was missed.
+func (p *Puller) listen(ctx context.Context) error {
+	changed := time.Since(p.opened) > relook
 	for {
 		select {
 		case m := <-p.wake:
 			p.heard(m)
+		case <-p.note:
+			changed = true
 		default:
-			return
+			if changed {
+				return p.reopen(ctx)
+			}
+			return nil
 		}
 	}
 }
@@ -230,20 +244,32 @@ func (p *Puller) calm() {
 	}
 }
 
-// join subscribes to wake-ups as one of the idle.
+// join subscribes to wake-ups as one of the idle. A job that was stored just before was not announced to us and may not
+// be known to its consumer yet: that is the same as an unmet wake-up for every lane.
 func (p *Puller) join() error {
 	var err error
 	p.wakes, err = p.bus.nc.ChanQueueSubscribe(subjectWake(p.o.Route, "*", "*"), idleGroup, p.wake)
-	return classify(err)
+	if err != nil {
+		return classify(err)
+	}
+	p.suspect()
+	for _, q := range p.queues {
+		for _, l := range q.lanes {
+			l.woken = true
+		}
+	}
+	p.unmet, p.tries = 1, 0
+	return nil
 }
 
-// leave unsubscribes and passes on the wake-ups that came meanwhile: each was for one job and for nobody else.
+// leave unsubscribes and passes on the wake-ups that were not met or read: each was for one job and for nobody else.
 func (p *Puller) leave() {
 	if p.wakes == nil {
 		return
 	}
 	_ = p.wakes.Unsubscribe()
 	p.wakes = nil
+	p.passOn()
 	for {
 		select {
 		case m := <-p.wake:
@@ -252,6 +278,20 @@ func (p *Puller) leave() {
 			return
 		}
 	}
+}
+
+// passOn publishes the wake-ups for which no job was found yet.
+func (p *Puller) passOn() {
+	for _, q := range p.queues {
+		for i, l := range q.lanes {
+			if l.woken && p.unmet > 0 {
+				p.unmet--
+				_ = p.bus.nc.Publish(subjectWake(p.o.Route, string(q.class), laneToken(i)), nil)
+			}
+		}
+	}
+	p.unmet = 0
+	p.calm()
 }
 
 // sweep takes up to limit jobs, class by class.
@@ -390,13 +430,21 @@ func (p *Puller) open(ctx context.Context, q *queue) error {
 	return nil
 }
 
-// reopen looks up all queues anew.
+// reopen looks up how many lanes the queues have now.
 func (p *Puller) reopen(ctx context.Context) error {
 	for _, q := range p.queues {
+		first, err := p.consumer(ctx, q.class, 0)
+		if err != nil {
+			return err
+		}
+		if lanesOf(first.CachedInfo().Config) == len(q.lanes) {
+			continue
+		}
 		if err := p.open(ctx, q); err != nil {
 			return err
 		}
 	}
+	p.opened = time.Now()
 	return nil
 }
 
