@@ -82,7 +82,7 @@ func TestLinksOfTheSpecification(t *testing.T) {
 			t.Errorf("%s: %v", m[1], err)
 		}
 	}
-	for _, m := range regexp.MustCompile("testdata/vectors/([a-z]+)(/[a-z-]+\\.json)?").FindAllString(pages(t), -1) {
+	for _, m := range regexp.MustCompile(`testdata/vectors/([a-z]+)(/[a-z-]+\.json)?`).FindAllString(pages(t), -1) {
 		if _, err := os.Stat(m); err != nil {
 			t.Errorf("%s: %v", m, err)
 		}

@@ -75,8 +75,13 @@ type sealedModel struct {
 // sealedView is the table.
 func sealedView(s sealedModel) [][2]string {
 	return [][2]string{
-		{"model", string(s.Model)}, {"root", s.Root.String()}, {"files", fmt.Sprint(s.Files)}, {"bytes", fmt.Sprint(s.Bytes)},
-		{"package bytes", fmt.Sprint(s.Package)}, {"location", s.Location}, {"sealed to", string(s.Key)},
+		{"model", string(s.Model)},
+		{"root", s.Root.String()},
+		{"files", fmt.Sprint(s.Files)},
+		{"bytes", fmt.Sprint(s.Bytes)},
+		{"package bytes", fmt.Sprint(s.Package)},
+		{"location", s.Location},
+		{"sealed to", string(s.Key)},
 	}
 }
 
