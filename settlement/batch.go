@@ -303,7 +303,11 @@ func (t *tx) settle(number uint64, state batchState, where ton.Tx, outs []ton.Ou
 	}
 	var paid, returned []posting
 	for _, i := range items {
-		if out, ok := left[i.to]; ok && out.Amount == i.amount {
+		out, ok := left[i.to]
+		if ok && out.Amount != i.amount {
+			return 0, corrupt("batch %d paid %s to %s, signed were %s", number, out.Amount, i.to, i.amount)
+		}
+		if delete(left, i.to); ok {
 			paid = append(paid, posting{inflight, -i.amount}, posting{treasury, i.amount})
 			err = t.itemPaid(number, i, out.LT)
 		} else {
@@ -314,6 +318,9 @@ func (t *tx) settle(number uint64, state batchState, where ton.Tx, outs []ton.Ou
 		if err != nil {
 			return 0, err
 		}
+	}
+	for to := range left {
+		return 0, corrupt("batch %d paid %s, who is not in it", number, to)
 	}
 	ref := strconv.FormatUint(number, 10)
 	if len(paid) > 0 {

@@ -91,3 +91,11 @@ func Judge(ctx context.Context, cfg IntakeConfig, m Message) (Reason, error) {
 	v, err := cfg.judge().judge(ctx, m)
 	return v.reason, err
 }
+
+// PostUnbalanced tries to post an entry that does not add up.
+func (l *Ledger) PostUnbalanced(ctx context.Context) error {
+	return l.write(ctx, func(t *tx) error {
+		_, err := t.post(entryFund, "unbalanced", 0, posting{1, 5}, posting{2, -4})
+		return err
+	})
+}

@@ -211,3 +211,48 @@ func TestStreamMadeAnew(t *testing.T) {
 		t.Errorf("alerts %+v, %v", alerts, err)
 	}
 }
+
+// disordered is a feed that repeats, goes back, or answers nothing.
+type disordered struct{ answer []settlement.Message }
+
+func (d disordered) Read(context.Context, uint64, int) ([]settlement.Message, error) {
+	return d.answer, nil
+}
+
+// TestIntakeRefusesDisorder: a feed that is not in order is not believed, and nothing of it is booked.
+func TestIntakeRefusesDisorder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 0)
+	alice := w.Tenant("alice", 100*schemas.TON)
+	message := func(seq uint64) settlement.Message {
+		o := w.Outcome(ledgertest.Work{Tenant: alice, Worker: "w1", Owner: ledgertest.Owner(1), Usage: schemas.Usage{Prompt: 10}})
+		return settlement.Message{Seq: seq, Header: o.Header()}
+	}
+	for name, answer := range map[string][]settlement.Message{
+		"nothing": nil, "back": {message(2), message(1)}, "twice": {message(1), message(1)}, "before the start": {message(0)},
+	} {
+		cfg := w.Intake()
+		cfg.Feed = disordered{answer}
+		in, err := settlement.NewIntake(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Step(t.Context()); schemas.KindOf(err) != schemas.KindUnavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if w.Position() != 0 {
+		t.Errorf("position %d", w.Position())
+	}
+}
+
+// TestEntriesMustBalance: an entry whose lines do not add up to zero is refused, and leaves nothing behind.
+func TestEntriesMustBalance(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 0)
+	w.Tenant("alice", 5*schemas.TON)
+	if err := w.Ledger.PostUnbalanced(t.Context()); schemas.KindOf(err) != schemas.KindCorrupt {
+		t.Errorf("unbalanced: %v", err)
+	}
+	w.Check()
+}

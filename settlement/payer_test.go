@@ -12,6 +12,7 @@ import (
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/settlement"
 	"github.com/cocoon-network/cocoon/settlement/ledgertest"
+	"github.com/cocoon-network/cocoon/settlement/ton"
 )
 
 // world is a network, its ledger on disk, a chain and a payer.
@@ -516,5 +517,35 @@ func TestGasIsBooked(t *testing.T) {
 	p, err := w.Ledger.Payouts(context.Background())
 	if err != nil || p.Booked != w.chain.treasury.balance || p.Gas <= 0 || p.Owed != 0 || p.Inflight != 0 {
 		t.Errorf("%+v, %v; the chain has %s", p, err, w.chain.treasury.balance)
+	}
+}
+
+// TestChainShowsTheImpossible: a batch that was carried out otherwise than it was signed stops the payer for good.
+func TestChainShowsTheImpossible(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*ton.Executed){
+		"another amount":   func(e *ton.Executed) { e.Outs[0].Amount++ },
+		"another receiver": func(e *ton.Executed) { e.Outs[0].To = ledgertest.Owner(77) },
+	} {
+		w := newWorld(t, 20*schemas.TON)
+		w.earn(ledgertest.Owner(1), 4)
+		w.run(1, nil)
+		w.chain.produce(time.Second)
+		last := len(w.chain.treasury.events) - 1
+		e, ok := w.chain.treasury.events[last].(ton.Executed)
+		if !ok {
+			t.Fatalf("the last event is %T", w.chain.treasury.events[last])
+		}
+		spoil(&e)
+		w.chain.treasury.events[last] = e
+		for range 2 {
+			if err := w.payer.Tick(t.Context(), false); schemas.KindOf(err) != schemas.KindCorrupt {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		w.Check()
+		if w.chain.sends != 1 {
+			t.Errorf("%s: sent again", name)
+		}
 	}
 }
