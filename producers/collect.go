@@ -55,24 +55,33 @@ func (c *Client) Collect() *Collector {
 	return k
 }
 
-// Add expects outcomes for jobs. Call it before they are published; for jobs that may have been published before, set
-// ask: outcomes that are there already are looked up. A job is expected once, however often it is added.
+// Add expects outcomes for jobs. Call it before they are published. For jobs that may have been published before, set
+// ask: outcomes that are there already are looked up before Add returns, and [Collector.Open] tells which jobs have none.
+// A job is expected once, however often it is added.
 func (k *Collector) Add(ctx context.Context, jobs []Sealed, ask bool) error {
 	if err := k.c.hub.listen(ctx); err != nil {
 		return err
 	}
+	ids := make([]schemas.JobID, 0, len(jobs))
 	for i := range jobs {
 		a := jobs[i].Attributes
 		k.mu.Lock()
 		if k.pending[a.ID] == nil {
 			e := &expected{attributes: a}
 			k.pending[a.ID] = e
-			e.in = k.c.hub.expect(a.ID, ask, func(o schemas.Outcome) { k.arrive(o, a) })
+			e.in = k.c.hub.expect(a.ID, false, func(o schemas.Outcome) { k.arrive(o, a) })
+			ids = append(ids, a.ID)
 		}
 		k.mu.Unlock()
 	}
-	return nil
+	if ask {
+		k.c.hub.ask(k.c.hub.lookUp(ids)...) // what had no answer is asked for again
+	}
+	return ctx.Err()
 }
+
+// Open reports whether a job that was added has no outcome yet.
+func (k *Collector) Open(job schemas.JobID) bool { return k.c.hub.expected(job) }
 
 // Len is the number of jobs without an outcome.
 func (k *Collector) Len() int {

@@ -142,6 +142,9 @@ func (h *hub) forget(e *expectation) {
 
 // ask has the sweeper look for the outcomes of jobs.
 func (h *hub) ask(jobs ...schemas.JobID) {
+	if len(jobs) == 0 {
+		return
+	}
 	h.mu.Lock()
 	h.asking = append(h.asking, jobs...)
 	h.mu.Unlock()

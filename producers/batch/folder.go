@@ -19,6 +19,8 @@ import (
 type Batch struct {
 	dir      string
 	manifest manifest
+	// fresh says that no earlier process can have published anything of it.
+	fresh bool
 
 	mu      sync.Mutex // guards the fields below; what is in the book is in the journal first
 	book    *book

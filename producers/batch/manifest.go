@@ -112,7 +112,11 @@ func Create(ctx context.Context, dir string, o Options) (*Batch, *Report, error)
 		return nil, report, err
 	}
 	b, err := Open(dir)
-	return b, report, err
+	if err != nil {
+		return nil, report, err
+	}
+	b.fresh = true
+	return b, report, nil
 }
 
 // validate checks the input and fills in what it holds.

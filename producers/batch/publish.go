@@ -3,6 +3,7 @@ package batch
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cocoon-network/cocoon/producers"
@@ -94,14 +95,14 @@ func (r *runner) send(ctx context.Context, lines []sealedLine) error {
 	if err := r.b.spool(lines); err != nil {
 		return err
 	}
-	if err := r.transmit(ctx, lines, false); err != nil {
+	if err := r.transmit(ctx, lines, !r.b.fresh); err != nil {
 		return err
 	}
 	return r.b.unspool()
 }
 
-// transmit publishes lines that are in the spool, until each is with the network or has failed. ask: they may be with
-// the network already.
+// transmit publishes lines that are in the spool, until each is with the network or has failed. ask: an earlier process
+// may have published them, and those that have an outcome already are not published again.
 func (r *runner) transmit(ctx context.Context, lines []sealedLine, ask bool) error {
 	expected := make([]publishedLine, len(lines))
 	for i := range lines {
@@ -110,8 +111,11 @@ func (r *runner) transmit(ctx context.Context, lines []sealedLine, ask bool) err
 	if err := r.expect(ctx, expected, ask); err != nil {
 		return err
 	}
+	if ask {
+		lines = slices.DeleteFunc(slices.Clone(lines), func(l sealedLine) bool { return !r.collector.Open(l.Job) })
+	}
 	patience := time.Now().Add(r.o.Patience)
-	for {
+	for len(lines) > 0 {
 		again, wait, err := r.try(ctx, lines)
 		if err != nil || len(again) == 0 {
 			return err
@@ -127,6 +131,7 @@ func (r *runner) transmit(ctx context.Context, lines []sealedLine, ask bool) err
 			return context.Cause(ctx)
 		}
 	}
+	return nil
 }
 
 // try publishes lines once, records those that arrived, ends those that never can, and returns the others with the time

@@ -58,6 +58,7 @@ func (b *Batch) Run(ctx context.Context, c Client, o RunOptions) (Summary, error
 		return b.Summary(), nil
 	}
 	err := r.run(ctx)
+	b.fresh = false
 	if err == nil && !b.open() {
 		err = b.end()
 	}

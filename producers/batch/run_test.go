@@ -112,7 +112,7 @@ func complete(t testing.TB, dir string, n int) {
 
 func TestRun(t *testing.T) {
 	t.Parallel()
-	const n = 2500
+	const n = 1100 // more than one block
 	net := producerstest.New(t)
 	w, _ := net.Work(t, producerstest.Echo)
 	c := net.Client(t)
@@ -149,16 +149,16 @@ func TestRun(t *testing.T) {
 // TestResume stops a run again and again, each time abruptly, and finishes it: every line is run once.
 func TestResume(t *testing.T) {
 	t.Parallel()
-	const n = 1200
+	const n = 500
 	net := producerstest.New(t)
 	w, _ := net.Work(t, producerstest.Echo)
 	tenant := net.Net.Tenant(t)
 	dir, in := filepath.Join(t.TempDir(), "b"), input(t, n)
-	for stop := 100; ; stop += 400 {
+	for stop := 60; ; stop += 150 {
 		ctx, cancel := context.WithCancel(patience(t))
 		c := net.Client(t, producerstest.As(tenant))
 		done := 0
-		s, err := batch.Run(ctx, c, dir, batch.Options{Input: in, Window: 300}, batch.RunOptions{OnResult: func([]byte) {
+		s, err := batch.Run(ctx, c, dir, batch.Options{Input: in, Window: 120}, batch.RunOptions{OnResult: func([]byte) {
 			if done++; done == stop {
 				cancel()
 			}
@@ -286,7 +286,7 @@ func TestCancel(t *testing.T) {
 	if err := batch.RequestCancel(dir); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(3*time.Second, func() { close(release) })
+	time.AfterFunc(1500*time.Millisecond, func() { close(release) })
 	s, err := b.Run(patience(t), c, batch.RunOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -37,27 +37,33 @@ func (o *runOptions) toEnd(cmd *cobra.Command, conn *connection, id string, onRe
 	if err != nil {
 		return batch.Summary{}, err
 	}
-	m := newMeter(cmd.ErrOrStderr(), o.quiet)
-	defer m.close()
 	b, err := batch.Open(dir)
 	if errors.Is(err, schemas.KindBusy) && onResult == nil {
+		m := newMeter(cmd.ErrOrStderr(), o.quiet)
+		defer m.close()
 		return watchOther(cmd, dir, m)
 	}
 	if err != nil {
 		return batch.Summary{}, err
 	}
 	defer b.Close()
+	return o.run(cmd, conn, b, onResult)
+}
+
+// run runs an open batch to its end.
+func (o *runOptions) run(cmd *cobra.Command, conn *connection, b *batch.Batch, onResult func([]byte)) (batch.Summary, error) {
 	s, err := conn.open(cmd)
 	if err != nil {
 		return b.Summary(), err
 	}
 	defer s.close(cmd)
+	m := newMeter(cmd.ErrOrStderr(), o.quiet)
 	sum, err := b.Run(cmd.Context(), s, batch.RunOptions{
 		Progress: m.update, OnResult: onResult, Detach: o.detach, Resubmit: o.resubmit, Logger: conn.log(cmd),
 	})
+	m.close()
 	if cmd.Context().Err() != nil {
-		m.close()
-		fmt.Fprintf(cmd.ErrOrStderr(), "detached; what was submitted goes on. Continue with: cocoon batch resume %s\n", id)
+		fmt.Fprintf(cmd.ErrOrStderr(), "detached; what was submitted goes on. Continue with: cocoon batch resume %s\n", sum.ID)
 		return sum, cmd.Context().Err()
 	}
 	return sum, err
@@ -164,52 +170,54 @@ func (c *createFlags) options() (batch.Options, error) {
 	return o, nil
 }
 
-// create makes a batch of a file in the state folder and returns its id. A batch that is there already, with the same
-// input, is taken up.
-func (c *createFlags) create(cmd *cobra.Command, conn *connection, path string) (string, error) {
+// create makes a batch of a file in the state folder. A batch that is there already, with the same input, is taken up.
+func (c *createFlags) create(cmd *cobra.Command, conn *connection, path string) (*batch.Batch, error) {
 	o, err := c.options()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	root, err := conn.batchesDir()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if o.ID == "" {
 		o.ID = "batch_" + string(schemas.NewJobID())
 	}
 	if !schemas.ValidToken(o.ID) {
-		return "", cli.Usagef("--id must be 1 to 48 characters of a-z, 0-9, _ and -")
+		return nil, cli.Usagef("--id must be 1 to 48 characters of a-z, 0-9, _ and -")
 	}
 	if o.Input, err = keepInput(cmd, root, path, o.ID); err != nil {
-		return "", err
+		return nil, err
 	}
 	b, report, err := batch.Create(cmd.Context(), filepath.Join(root, o.ID), o)
 	switch {
 	case errors.Is(err, schemas.KindConflict) && c.o.ID != "":
-		return o.ID, sameBatch(filepath.Join(root, o.ID), o.Input)
+		return sameBatch(filepath.Join(root, o.ID), o.Input)
 	case err != nil:
-		return "", err
+		return nil, err
 	case b == nil:
 		for _, i := range report.Issues {
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\n", path, &i)
 		}
-		return "", fmt.Errorf("%s has %d problems; nothing was submitted", path, report.Wrong)
+		return nil, fmt.Errorf("%s has %d problems; nothing was submitted", path, report.Wrong)
 	}
-	return o.ID, b.Close()
+	return b, nil
 }
 
-// sameBatch refuses an id that was used for another input.
-func sameBatch(dir, input string) error {
-	b, err := batch.Read(dir)
+// sameBatch opens the batch of an id that was used before, unless it was for another input.
+func sameBatch(dir, input string) (*batch.Batch, error) {
+	b, err := batch.Open(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	abs, err := filepath.Abs(input)
 	if err == nil && b.Summary().Input != abs {
 		err = &schemas.Error{Kind: schemas.KindConflict, Field: "id", Message: "is a batch of " + b.Summary().Input}
 	}
-	return err
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
 }
 
 // keepInput is the path of the input. Standard input is kept in the state folder: a batch reads its input more than
@@ -263,27 +271,24 @@ command that takes it up again is printed. Exit code 3 when some lines failed.`,
 			}
 			return printCost(cmd, conn, out, args[0], o)
 		}
-		id, err := c.create(cmd, conn, args[0])
+		b, err := c.create(cmd, conn, args[0])
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "batch %s\n", id)
-		return submitted(cmd, conn, run, out, id, file, sel)
+		defer b.Close()
+		fmt.Fprintf(cmd.ErrOrStderr(), "batch %s\n", b.Summary().ID)
+		return submitted(cmd, conn, run, out, b, file, sel)
 	}
 	return cmd
 }
 
 // submitted runs a new batch and hands out what it was made for.
-func submitted(cmd *cobra.Command, conn *connection, run *runOptions, out *cli.Output, id, file string, sel selectFlags) error {
-	s, err := run.toEnd(cmd, conn, id, nil)
+func submitted(cmd *cobra.Command, conn *connection, run *runOptions, out *cli.Output, b *batch.Batch, file string, sel selectFlags) error {
+	s, err := run.run(cmd, conn, b, nil)
 	if err != nil {
 		return err
 	}
 	if file != "" {
-		b, err := conn.read(id)
-		if err != nil {
-			return err
-		}
 		if _, err := writeResults(b, cmd.OutOrStdout(), file, sel); err != nil {
 			return err
 		}
@@ -306,21 +311,20 @@ func batchStream(conn *connection) *cobra.Command {
 	c.add(cmd)
 	run := runFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		id := args[0]
-		b, err := conn.read(id)
-		if err == nil {
-			if _, err := b.WriteResults(cmd.OutOrStdout(), batch.AsCompleted, batch.All); err != nil {
-				return err
-			}
-		} else if id, err = c.create(cmd, conn, args[0]); err != nil {
+		b, err := c.openOrCreate(cmd, conn, args[0])
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "batch %s\n", id)
+		defer b.Close()
+		if _, err := b.WriteResults(cmd.OutOrStdout(), batch.AsCompleted, batch.All); err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "batch %s\n", b.Summary().ID)
 		// A reader that has gone away, such as head, ends the output and the run; the jobs go on.
 		ctx, cancel := context.WithCancelCause(cmd.Context())
 		defer cancel(nil)
 		cmd.SetContext(ctx)
-		s, err := run.toEnd(cmd, conn, id, func(line []byte) {
+		s, err := run.run(cmd, conn, b, func(line []byte) {
 			if _, err := cmd.OutOrStdout().Write(line); err != nil {
 				cancel(err)
 			}
@@ -331,4 +335,18 @@ func batchStream(conn *connection) *cobra.Command {
 		return partial(s)
 	}
 	return cmd
+}
+
+// openOrCreate opens the batch of the state folder that an argument names, or makes one of the file that it names.
+func (c *createFlags) openOrCreate(cmd *cobra.Command, conn *connection, arg string) (*batch.Batch, error) {
+	if schemas.ValidToken(arg) {
+		dir, err := conn.batchDir(arg)
+		if err != nil {
+			return nil, err
+		}
+		if b, err := batch.Open(dir); !errors.Is(err, schemas.KindNotFound) {
+			return b, err
+		}
+	}
+	return c.create(cmd, conn, arg)
 }

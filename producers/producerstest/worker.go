@@ -87,24 +87,39 @@ func (w *Worker) Stop(id schemas.JobID) bool {
 	return cancel != nil
 }
 
-// pull takes jobs while there are free slots.
+// pull takes as many jobs as there are free slots.
 func (w *Worker) pull(ctx context.Context, p *streams.Puller) {
 	for ctx.Err() == nil {
+		free := w.free(ctx)
+		deliveries, err := p.Next(ctx, free)
+		if err != nil {
+			time.Sleep(10 * time.Millisecond) // the server is being restarted under the test
+		}
+		for _, d := range deliveries {
+			w.wg.Go(func() {
+				defer func() { <-w.slots }()
+				w.run(ctx, d)
+			})
+		}
+		for range free - len(deliveries) {
+			<-w.slots
+		}
+	}
+}
+
+// free takes all free slots, at least one, and says how many.
+func (w *Worker) free(ctx context.Context) int {
+	select {
+	case w.slots <- struct{}{}:
+	case <-ctx.Done():
+		return 0
+	}
+	for n := 1; ; n++ {
 		select {
 		case w.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
+		default:
+			return n
 		}
-		deliveries, err := p.Next(ctx, 1)
-		if err != nil {
-			<-w.slots
-			time.Sleep(10 * time.Millisecond) // the server is being restarted under the test
-			continue
-		}
-		w.wg.Go(func() {
-			defer func() { <-w.slots }()
-			w.run(ctx, deliveries[0])
-		})
 	}
 }
 
