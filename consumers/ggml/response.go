@@ -228,7 +228,7 @@ func (s *stream) logprobs(tokens []batcher.Token) any {
 		}
 		return chatLogprobs{list}
 	}
-	var l textLogprobs
+	l := textLogprobs{Tokens: []string{}, Logprobs: []float64{}, Top: []map[string]float64{}, Offsets: []int{}}
 	for _, t := range tokens {
 		top := map[string]float64{}
 		for _, x := range t.Top {
