@@ -199,6 +199,54 @@ func TestReceiptOfAnotherGrant(t *testing.T) {
 	wantKind(t, err, schemas.KindInvalid)
 }
 
+// TestExpectations: what the tenant remembers is compared.
+func TestExpectations(t *testing.T) {
+	t.Parallel()
+	n := enclavetest.New(t)
+	tenant, worker := n.Tenant(t), n.Session(t)
+	submission := enclave.NewSubmission(tenant, n.Key(t))
+	outcome := n.Run(t, worker, n.Seal(t, submission, "x"))
+	for _, expect := range []enclave.Expect{
+		{Job: schemas.NewJobID()}, {Envelope: schemas.HashOf([]byte("another"))},
+	} {
+		_, err := tenant.OpenResult(outcome, expect)
+		wantKind(t, err, schemas.KindInvalid)
+	}
+	_, err := tenant.OpenResult(outcome, enclave.Expect{Broker: worker.Public()})
+	wantKind(t, err, schemas.KindDenied)
+}
+
+// TestReceiptsMustAgree: a receipt that charges for another usage than the sealed result reports, or that comes after the
+// lease, is refused although a genuine worker signed it.
+func TestReceiptsMustAgree(t *testing.T) {
+	t.Parallel()
+	n := enclavetest.New(t)
+	tenant, worker := n.Tenant(t), n.Session(t)
+	job := n.Grant(t, worker, n.Seal(t, enclave.NewSubmission(tenant, n.Key(t)), "x"))
+	outcome, err := job.Finish(enclavetest.Result([]byte("y")), time.Now(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	honest, err := enclave.ReadReceipt(outcome.Receipt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*schemas.Receipt){
+		"dearer": func(r *schemas.Receipt) { r.Usage.Completion++ },
+		"late":   func(r *schemas.Receipt) { r.Finished = job.Lease().Add(time.Hour) },
+	} {
+		r := honest
+		change(&r)
+		forged := outcome
+		if forged.Receipt, err = worker.SignReceipt(r); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tenant.OpenResult(forged, enclave.Expect{}); outcomeName(err) != "invalid" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestReceiptChain(t *testing.T) {
 	t.Parallel()
 	n := enclavetest.New(t)

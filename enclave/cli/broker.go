@@ -46,6 +46,8 @@ type BrokerOptions struct {
 	EpochLength, DecryptWindow, LeaseTerm time.Duration
 	// Ready is called once, when the keys are published and calls are answered; nil: nobody is told.
 	Ready func(*broker.Broker)
+	// Callout, if set, also answers the message system's questions about workers who log in.
+	Callout *CalloutOptions
 	// Metrics is where the broker's metrics are registered; nil: nowhere.
 	Metrics prometheus.Registerer
 	// Log may be nil.
@@ -155,6 +157,9 @@ func (s *brokerService) serve(ctx context.Context, group *errgroup.Group) error 
 		group.Go(func() error { return s.answer(ctx, verb, answering.Done) })
 	}
 	group.Go(func() error { return s.hear(ctx) })
+	if s.o.Callout != nil {
+		group.Go(func() error { return serveCallout(ctx, *s.o.Callout, s.broker, s.o.Log) })
+	}
 	group.Go(func() error { return s.store(ctx) })
 	answering.Wait() // keys are published only when calls are answered
 	return s.broker.Run(ctx, s)

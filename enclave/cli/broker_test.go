@@ -30,10 +30,11 @@ type network struct {
 	tenant *enclave.Tenant
 }
 
-// setup publishes what brokers follow.
+// setup makes a bus on which everything is published that brokers follow.
 func setup(t *testing.T) *network {
 	t.Helper()
 	n := &network{net: enclavetest.New(t), bus: streamstest.New(t)}
+	n.documents(t)
 	n.tenant = n.net.Tenant(t)
 	credit, err := n.net.Credit.Account(t.Context(), n.tenant.ID())
 	if err != nil {
@@ -44,6 +45,12 @@ func setup(t *testing.T) *network {
 		t.Fatal(err)
 	}
 	n.put(t, streams.BucketCredit, string(n.tenant.ID()), encoded)
+	return n
+}
+
+// documents publishes policy and catalogue.
+func (n *network) documents(t *testing.T) {
+	t.Helper()
 	policy := n.net.World.Policy()
 	policy.Version++
 	signed := n.net.World.Sign(t, policy)
@@ -52,7 +59,6 @@ func setup(t *testing.T) *network {
 	}
 	n.put(t, streams.BucketPolicy, "current", signed)
 	n.put(t, streams.BucketCatalogue, "current", n.net.World.Sign(t, enclavetest.NewCatalogue()))
-	return n
 }
 
 // put sets one value.

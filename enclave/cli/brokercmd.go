@@ -17,6 +17,7 @@ import (
 	"github.com/cocoon-network/cocoon/enclave/tdx/guest"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/schemas/cli"
+	"github.com/cocoon-network/cocoon/streams"
 )
 
 // BrokerConfig is the section "broker" of the configuration.
@@ -29,6 +30,13 @@ type BrokerConfig struct {
 	Found bool `koanf:"found"`
 	// Measured is the configuration bundle that is measured into RTMR3.
 	Measured string `koanf:"measured"`
+	// CalloutNKey, CalloutIssuer and CalloutXKey are the seed files of the callout user, the issuing account and the curve key
+	// of the server's configuration; all of them or none. With them the broker also opens the door to workers.
+	CalloutNKey   string `koanf:"callout_nkey"`
+	CalloutIssuer string `koanf:"callout_issuer"`
+	CalloutXKey   string `koanf:"callout_xkey"`
+	// Lanes is the number of lanes of the topology.
+	Lanes int `koanf:"lanes"`
 	// Image and Host name the simulated image and machine.
 	Image string `koanf:"image"`
 	Host  string `koanf:"host"`
@@ -55,13 +63,17 @@ accept whose policy says so. A broker without state asks the others for it; --fo
 	f.String("data", "", "folder of the sealed state (simulated networks only; default: in memory)")
 	f.Bool("found", false, "found a new group when there is no state and no other broker answers")
 	f.String("measured", "", "configuration bundle that is measured (TDX guests)")
+	f.String("callout-nkey", "", "seed file of the callout user: the broker also lets attested workers log in")
+	f.String("callout-issuer", "", "seed file of the account that issues workers' log-ins")
+	f.String("callout-xkey", "", "seed file of the curve key of the callout")
+	f.Int("lanes", 16, "lanes of the topology")
 	f.String("image", "cocoon-broker", "simulated image")
 	f.String("host", "broker", "simulated machine")
 	f.Duration("epoch-length", 0, "how long one key is sealed to (default 6h; only when a group is founded)")
 	f.Duration("decrypt-window", 0, "how long a key opens jobs after that (default 48h; only when a group is founded)")
 	f.Duration("lease-term", 0, "how long a worker has a job before it must renew (default 30s)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg := BrokerConfig{Image: "cocoon-broker", Host: "broker", NetworkConfig: NetworkConfig{NATS: os.Getenv("NATS_URL"), Creds: os.Getenv("NATS_CREDS")}}
+		cfg := BrokerConfig{Image: "cocoon-broker", Host: "broker", Lanes: 16, NetworkConfig: NetworkConfig{NATS: os.Getenv("NATS_URL"), Creds: os.Getenv("NATS_CREDS")}}
 		if err := cli.Load(cmd, "broker", &cfg); err != nil {
 			return err
 		}
@@ -99,6 +111,14 @@ func (c BrokerConfig) run(ctx context.Context, log *slog.Logger) error {
 			return err
 		}
 		o.Sealer, o.Store = sealer, broker.NewFileStore(filepath.Join(c.Data, "state"))
+	}
+	if c.CalloutNKey != "" {
+		bus, err := streams.Connect(ctx, streams.Config{URL: c.NATS, NKeySeedFile: c.CalloutNKey, Name: "cocoon broker callout", Logger: log})
+		if err != nil {
+			return err
+		}
+		defer bus.Close(context.WithoutCancel(ctx))
+		o.Callout = &CalloutOptions{Bus: bus, Issuer: c.CalloutIssuer, XKey: c.CalloutXKey, Lanes: c.Lanes}
 	}
 	return ServeBroker(ctx, o)
 }
