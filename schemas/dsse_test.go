@@ -232,6 +232,19 @@ func TestOneSpelling(t *testing.T) {
 	}
 }
 
+// TestSignedBytes checks the pre-authentication encoding against the example in the DSSE protocol's own text.
+func TestSignedBytes(t *testing.T) {
+	t.Parallel()
+	s := schemas.Signed{PayloadType: "http://example.com/HelloWorld", Payload: []byte("hello world"), Signatures: []schemas.Signature{}}
+	if err := s.Sign(rootKey(1)); err != nil {
+		t.Fatal(err)
+	}
+	want := []byte("DSSEv1 29 http://example.com/HelloWorld 11 hello world")
+	if !ed25519.Verify(rootKey(1).Public().(ed25519.PublicKey), want, s.Signatures[0].Sig) {
+		t.Error("something else was signed")
+	}
+}
+
 func TestRootKeys(t *testing.T) {
 	t.Parallel()
 	a, b := rootKey(1).Public().(ed25519.PublicKey), rootKey(2).Public().(ed25519.PublicKey)

@@ -318,6 +318,46 @@ func TestCollateralCache(t *testing.T) {
 	step("service back", 4, true)
 }
 
+// slow is a source that lets the test decide when it answers about the quoting enclave.
+type slow struct {
+	*sim.Platform
+	entered, release chan struct{}
+}
+
+func (s *slow) Fetch(ctx context.Context, url string) (tdx.Document, error) {
+	if s.entered != nil && tdx.Name(url) == "qe" {
+		s.entered <- struct{}{}
+		<-s.release
+	}
+	return s.Platform.Fetch(ctx, url)
+}
+
+// TestRefreshBlocksNobodyElse: while one caller waits for a newer document, others work with the valid one.
+func TestRefreshBlocksNobodyElse(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	src := &slow{Platform: b.p}
+	v := tdx.NewVerifier(tdx.NewCollateral(tdx.CollateralOptions{Source: src, Now: b.Now}))
+	if _, err := b.verify(v); err != nil {
+		t.Fatal(err)
+	}
+	src.entered, src.release = make(chan struct{}), make(chan struct{})
+	b.Sleep(7 * time.Hour)
+	refreshed := make(chan error, 1)
+	go func() {
+		_, err := b.verify(v)
+		refreshed <- err
+	}()
+	<-src.entered
+	if _, err := b.verify(v); err != nil { // blocks for ever if it waits for the other
+		t.Errorf("meanwhile: %v", err)
+	}
+	close(src.release)
+	if err := <-refreshed; err != nil {
+		t.Errorf("the one who waited: %v", err)
+	}
+}
+
 func TestCollateralIsNotRolledBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
