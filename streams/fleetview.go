@@ -97,3 +97,29 @@ func (m FleetModel) Check() error {
 	}
 	return nil
 }
+
+// WorkerView is a worker as it serves one model.
+type WorkerView struct {
+	Worker schemas.WorkerID `json:"worker"`
+	Host   string           `json:"host,omitempty"`
+	State  WorkerState      `json:"state"`
+	Slots  int              `json:"slots"`
+	Busy   int              `json:"busy"`
+}
+
+// WorkersOf lists the living workers that serve a model, sorted by id.
+func (b *Bus) WorkersOf(ctx context.Context, slug string) ([]WorkerView, error) {
+	fleet, err := b.Fleet(ctx)
+	if err != nil {
+		return nil, err
+	}
+	views := []WorkerView{}
+	for _, w := range fleet {
+		for _, m := range w.Models {
+			if m.Route.Slug == slug {
+				views = append(views, WorkerView{w.Worker, w.Host, w.State, m.Slots, m.Busy})
+			}
+		}
+	}
+	return views, nil
+}

@@ -3,6 +3,7 @@ package streams
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
@@ -94,6 +95,17 @@ func (r Route) Check() error {
 
 // String is "<shard>.<slug>".
 func (r Route) String() string { return strconv.Itoa(r.Shard) + "." + r.Slug }
+
+// ParseRoute reads "<shard>.<slug>", the form of String.
+func ParseRoute(s string) (Route, error) {
+	shard, slug, _ := strings.Cut(s, ".")
+	n, err := strconv.Atoi(shard)
+	if err != nil || strconv.Itoa(n) != shard {
+		return Route{}, schemas.FieldError("route", "must look like SHARD.SLUG")
+	}
+	r := Route{Shard: n, Slug: slug}
+	return r, r.Check()
+}
 
 // StreamJobs is the name of a shard's job stream.
 func StreamJobs(shard int) string { return "JOBS_" + strconv.Itoa(shard) }

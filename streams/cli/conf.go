@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/cli"
+	"github.com/cocoon-network/cocoon/streams"
+	"github.com/cocoon-network/cocoon/streams/access"
+)
+
+// confFlags are the flags of `topology conf`.
+type confFlags struct {
+	layout                      string
+	server                      access.Server
+	tenants, services, models   []string
+	system, callout, issuer, xk string
+}
+
+// topologyConf is `topology conf`.
+func topologyConf() *cobra.Command {
+	var f confFlags
+	cmd := &cobra.Command{
+		Use: "conf", Short: "Print a configuration for nats-server with the permissions of every role", Args: cobra.NoArgs,
+		Long: `development puts all roles into one account, with passwords that are no secret: for one machine.
+
+production gives the services, the workers and each tenant an account. It takes public NKeys (cocoon keys nats makes
+them): --service ROLE=U… for broker, settler, control, operator, dashboard and host, --tenant ID=U… for each tenant, and
+the keys of the callout service. Workers need none: they log in by attestation. Print it again for a new tenant, and
+reload the server.`,
+		Example: `  cocoon topology conf --layout development --tenant tabcdefghijklmnop > nats.conf`,
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.layout, "layout", "development", "development or production")
+	fl.StringVar(&f.server.Listen, "listen", "", "host:port (default 127.0.0.1:4222, in production 0.0.0.0:4222)")
+	fl.StringVar(&f.server.Store, "store", "", "folder of the streams (default ./nats)")
+	fl.StringVar(&f.server.CertFile, "tls-cert", "", "certificate")
+	fl.StringVar(&f.server.KeyFile, "tls-key", "", "its key")
+	fl.StringVar(&f.server.CAFile, "tls-ca", "", "authority that clients' certificates must come from")
+	fl.StringArrayVar(&f.tenants, "tenant", nil, "tenant id, in production ID=NKEY (may be repeated)")
+	fl.StringArrayVar(&f.models, "worker", nil, "development: a worker and its queues, ID=SHARD.SLUG,… (may be repeated)")
+	fl.StringArrayVar(&f.services, "service", nil, "production: ROLE=NKEY (may be repeated)")
+	fl.StringVar(&f.system, "system", "", "production: user NKey of the server's administrators")
+	fl.StringVar(&f.callout, "callout", "", "production: user NKey of the callout service")
+	fl.StringVar(&f.issuer, "issuer", "", "production: account NKey that signs workers' users")
+	fl.StringVar(&f.xk, "xkey", "", "production: curve NKey to which log-ins are encrypted")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		text, err := f.text()
+		if err != nil {
+			return err
+		}
+		_, err = cmd.OutOrStdout().Write([]byte(text))
+		return err
+	}
+	return cmd
+}
+
+// text makes the configuration.
+func (f *confFlags) text() (string, error) {
+	switch f.layout {
+	case "development":
+		return f.development()
+	case "production":
+		return f.production()
+	}
+	return "", cli.Usagef("--layout must be development or production, not %q", f.layout)
+}
+
+func (f *confFlags) development() (string, error) {
+	var tenants []schemas.TenantID
+	for _, s := range f.tenants {
+		t, err := schemas.ParseTenantID(s)
+		if err != nil {
+			return "", &cli.UsageError{Err: err}
+		}
+		tenants = append(tenants, t)
+	}
+	var workers []access.WorkerUser
+	for _, s := range f.models {
+		w, err := parseWorker(s)
+		if err != nil {
+			return "", &cli.UsageError{Err: err}
+		}
+		workers = append(workers, w)
+	}
+	return access.Development(f.server, tenants, workers), nil
+}
+
+// parseWorker reads ID=SHARD.SLUG,….
+func parseWorker(s string) (access.WorkerUser, error) {
+	id, queues, ok := strings.Cut(s, "=")
+	worker, err := schemas.ParseWorkerID(id)
+	if err != nil || !ok {
+		return access.WorkerUser{}, schemas.FieldError("worker", "must look like ID=SHARD.SLUG")
+	}
+	w := access.WorkerUser{Worker: worker, Lanes: streams.Topology{}.WithDefaults().Lanes}
+	for q := range strings.SplitSeq(queues, ",") {
+		r, err := streams.ParseRoute(q)
+		if err != nil {
+			return w, err
+		}
+		w.Models = append(w.Models, r)
+	}
+	return w, nil
+}
+
+func (f *confFlags) production() (string, error) {
+	n := access.Network{Server: f.server, Services: map[access.Role]string{}, Tenants: map[schemas.TenantID]string{},
+		System: f.system, Callout: f.callout, Issuer: f.issuer, XKey: f.xk}
+	for _, s := range f.services {
+		role, key, ok := strings.Cut(s, "=")
+		if !ok {
+			return "", cli.Usagef("--service must look like ROLE=NKEY, not %q", s)
+		}
+		n.Services[access.Role(role)] = key
+	}
+	for _, s := range f.tenants {
+		id, key, ok := strings.Cut(s, "=")
+		if !ok {
+			return "", cli.Usagef("--tenant must look like ID=NKEY, not %q", s)
+		}
+		n.Tenants[schemas.TenantID(id)] = key
+	}
+	text, err := access.Production(n)
+	if err != nil {
+		return "", &cli.UsageError{Err: err}
+	}
+	return text, nil
+}
