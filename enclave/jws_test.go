@@ -61,6 +61,23 @@ func TestJWSIsPlainJOSE(t *testing.T) {
 	}
 }
 
+// TestJWSHasOneSpelling: the unused bits at the end of a part and line breaks inside it are no second spelling.
+func TestJWSHasOneSpelling(t *testing.T) {
+	t.Parallel()
+	n := enclavetest.New(t)
+	outcome := n.Run(t, n.Session(t), n.Seal(t, enclave.NewSubmission(n.Tenant(t), n.Key(t)), "x"))
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := len(outcome.Grant) - 1
+	value := strings.IndexByte(alphabet, outcome.Grant[last])
+	for _, other := range []string{
+		outcome.Grant[:last] + string(alphabet[value^1]), outcome.Grant + "\n", outcome.Grant[:last] + "\n" + outcome.Grant[last:],
+	} {
+		if _, err := enclave.VerifyGrant(other, n.Broker.Public()); outcomeName(err) != "invalid" {
+			t.Errorf("%q: %v", other[len(other)-4:], err)
+		}
+	}
+}
+
 // FuzzJWS: no text makes the parser panic, and whatever is read is spelled as it was signed.
 func FuzzJWS(f *testing.F) {
 	for _, v := range readVectors(f) {
