@@ -39,7 +39,8 @@ type WorkerOptions struct {
 	Models []string
 	// OpenEngine opens an engine per model on its weights. It is not called for models in Engines.
 	OpenEngine OpenEngine
-	// Engines are engines that run already, by full model id.
+	// Engines are engines that run already, by full model id. They stay the caller's, but a worker that ends has drained
+	// them: each serves one worker's life.
 	Engines map[schemas.ModelID]consumers.Engine
 	// WeightsDir is a folder in memory that the host cannot read; opened weights are put below it and removed at the end.
 	// Default: the system's temporary folder.
