@@ -37,11 +37,20 @@ func ordersTable(views []WorkerView) cli.Table {
 func workerLines(v WorkerView) [][2]string {
 	busy, slots, speed := load(v.Models)
 	lines := [][2]string{
-		{"worker", string(v.Worker)}, {"owner", string(v.Owner)}, {"host", dash(v.Host)}, {"version", dash(v.Version)},
-		{"environment", string(v.Environment)}, {"state", stateOf(v)}, {"order", orderOf(v)}, {"ask", askOf(v)},
-		{"busy", fmt.Sprintf("%d of %d slots", busy, slots)}, {"speed", fmt.Sprintf("%.0f tokens/s", speed)},
+		{"worker", string(v.Worker)},
+		{"owner", string(v.Owner)},
+		{"host", dash(v.Host)},
+		{"version", dash(v.Version)},
+		{"environment", string(v.Environment)},
+		{"state", stateOf(v)},
+		{"order", orderOf(v)},
+		{"ask", askOf(v)},
+		{"busy", fmt.Sprintf("%d of %d slots", busy, slots)},
+		{"speed", fmt.Sprintf("%.0f tokens/s", speed)},
 		{"outcomes", fmt.Sprintf("%d done, %d failed", v.Done, v.Failed)},
-		{"started", v.Started.UTC().Format(time.RFC3339)}, {"attested until", timeOf(v.AttestedUntil)}, {"standing", standingOf(v)},
+		{"started", v.Started.UTC().Format(time.RFC3339)},
+		{"attested until", timeOf(v.AttestedUntil)},
+		{"standing", standingOf(v)},
 	}
 	for _, m := range v.Models {
 		lines = append(lines, [2]string{"model", fmt.Sprintf("%s: %d of %d slots busy", m.Model, m.Busy, m.Slots)})
