@@ -29,7 +29,8 @@ func (x *Examination) tcb(context.Context) error {
 		}
 	}
 	if r.Evaluation < rules.MinEvaluation {
-		return refuse("tcb.evaluation", "collateral has evaluation number %d, the policy demands %d: it is too old or was rolled back", r.Evaluation, rules.MinEvaluation)
+		return refuse("tcb.evaluation", "collateral has evaluation number %d, the policy demands %d: it is too old or was rolled back",
+			r.Evaluation, rules.MinEvaluation)
 	}
 	if end := tcbEnd(r, rules); !x.now.Before(end) {
 		return refuse("tcb.date", "TCB level of %s is older than %d days", tcbDate(r).Format(time.DateOnly), rules.MaxTCBAgeDays)
@@ -142,8 +143,13 @@ func differs(m *schemas.Measurement, r *tdx.Report) string {
 		name       string
 		want, have schemas.Measure
 	}{
-		{"mrtd", m.MRTD, r.MRTD}, {"rtmr0", m.RTMR0, r.RTMR[0]}, {"rtmr1", m.RTMR1, r.RTMR[1]}, {"rtmr2", m.RTMR2, r.RTMR[2]},
-		{"mrconfigid", m.MRConfigID, r.MRConfigID}, {"mrowner", m.MROwner, r.MROwner}, {"mrownerconfig", m.MROwnerConfig, r.MROwnerConfig},
+		{"mrtd", m.MRTD, r.MRTD},
+		{"rtmr0", m.RTMR0, r.RTMR[0]},
+		{"rtmr1", m.RTMR1, r.RTMR[1]},
+		{"rtmr2", m.RTMR2, r.RTMR[2]},
+		{"mrconfigid", m.MRConfigID, r.MRConfigID},
+		{"mrowner", m.MROwner, r.MROwner},
+		{"mrownerconfig", m.MROwnerConfig, r.MROwnerConfig},
 	} {
 		if register.want != register.have {
 			return register.name
@@ -270,7 +276,8 @@ func (x *Examination) NotProven() []string {
 			}
 		}
 	}
-	return append(list, "physical integrity: keys taken from a CPU by attacking its memory bus make perfect evidence (TEE.fail); the policy can only list or block machines")
+	return append(list, "physical integrity: keys taken from a CPU by attacking its memory bus make perfect evidence (TEE.fail); "+
+		"the policy can only list or block machines")
 }
 
 // gpuField names a field of a GPU.

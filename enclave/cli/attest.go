@@ -397,9 +397,13 @@ func newStatement(e *schemas.Evidence) (statement, error) {
 // lines is a statement for people.
 func (s statement) lines() [][2]string {
 	rows := [][2]string{
-		{"verified", "no: this only shows what the evidence says"}, {"evidence", s.Evidence.String()},
-		{"role", string(s.Claims.Role)}, {"owner", string(s.Claims.Owner)}, {"boot", s.Claims.Boot.String()},
-		{"expires", s.Claims.Expires.Format(time.RFC3339)}, {"root", s.Root + " (" + s.RootHash.String() + ")"},
+		{"verified", "no: this only shows what the evidence says"},
+		{"evidence", s.Evidence.String()},
+		{"role", string(s.Claims.Role)},
+		{"owner", string(s.Claims.Owner)},
+		{"boot", s.Claims.Boot.String()},
+		{"expires", s.Claims.Expires.Format(time.RFC3339)},
+		{"root", s.Root + " (" + s.RootHash.String() + ")"},
 		{"MRTD", s.Registers.MRTD.String()},
 	}
 	for i, r := range s.Registers.RTMR {

@@ -159,8 +159,10 @@ func parsePrice(prompt, cached, completion, reasoning string) (p schemas.Price, 
 // catalogueLines is a catalogue for people.
 func catalogueLines(c *schemas.Catalogue) [][2]string {
 	rows := [][2]string{
-		{"version", strconv.FormatUint(c.Version, 10)}, {"environment", shout(c.Environment)},
-		{"issued", c.Issued.Format(time.RFC3339)}, {"expires", c.Expires.Format(time.RFC3339)},
+		{"version", strconv.FormatUint(c.Version, 10)},
+		{"environment", shout(c.Environment)},
+		{"issued", c.Issued.Format(time.RFC3339)},
+		{"expires", c.Expires.Format(time.RFC3339)},
 		{"network fee", percent(c.FeeBP)},
 	}
 	for _, class := range schemas.Classes() {
@@ -176,9 +178,14 @@ func catalogueLines(c *schemas.Catalogue) [][2]string {
 // modelLines is one entry for people.
 func modelLines(m schemas.Model) [][2]string {
 	return [][2]string{
-		{"model", string(m.ID)}, {"slug", m.Slug}, {"shard", strconv.Itoa(m.Shard)}, {"context", strconv.Itoa(m.Context)},
-		{"prompt", m.Price.Prompt.String() + " per million"}, {"cached", m.Price.Cached.String() + " per million"},
-		{"completion", m.Price.Completion.String() + " per million"}, {"reasoning", m.Price.Reasoning.String() + " per million"},
+		{"model", string(m.ID)},
+		{"slug", m.Slug},
+		{"shard", strconv.Itoa(m.Shard)},
+		{"context", strconv.Itoa(m.Context)},
+		{"prompt", m.Price.Prompt.String() + " per million"},
+		{"cached", m.Price.Cached.String() + " per million"},
+		{"completion", m.Price.Completion.String() + " per million"},
+		{"reasoning", m.Price.Reasoning.String() + " per million"},
 		{"weights", joined(m.Locations)},
 	}
 }

@@ -173,8 +173,11 @@ func (n *noun[T, D]) standingOf(d D, signed *schemas.Signed, signers []schemas.K
 // lines is a standing for people.
 func (s standing) lines() [][2]string {
 	rows := [][2]string{
-		{"version", strconv.FormatUint(s.Version, 10)}, {"hash", s.Hash.String()}, {"environment", shout(s.Environment)},
-		{"issued", s.Issued.Format(time.RFC3339)}, {"expires", s.Expires.Format(time.RFC3339)},
+		{"version", strconv.FormatUint(s.Version, 10)},
+		{"hash", s.Hash.String()},
+		{"environment", shout(s.Environment)},
+		{"issued", s.Issued.Format(time.RFC3339)},
+		{"expires", s.Expires.Format(time.RFC3339)},
 	}
 	for _, id := range s.Signers {
 		rows = append(rows, [2]string{"signed by", string(id)})

@@ -195,8 +195,12 @@ func (f *measureFlags) fromFlags(_ *cobra.Command, m *schemas.Measurement) error
 		flag, text string
 		into       *schemas.Measure
 	}{
-		{"rtmr0", f.rtmr[0], &m.RTMR0}, {"rtmr1", f.rtmr[1], &m.RTMR1}, {"rtmr2", f.rtmr[2], &m.RTMR2},
-		{"mrconfigid", f.mrconfigid, &m.MRConfigID}, {"mrowner", f.mrowner, &m.MROwner}, {"mrownerconfig", f.mrownerCfg, &m.MROwnerConfig},
+		{"rtmr0", f.rtmr[0], &m.RTMR0},
+		{"rtmr1", f.rtmr[1], &m.RTMR1},
+		{"rtmr2", f.rtmr[2], &m.RTMR2},
+		{"mrconfigid", f.mrconfigid, &m.MRConfigID},
+		{"mrowner", f.mrowner, &m.MROwner},
+		{"mrownerconfig", f.mrownerCfg, &m.MROwnerConfig},
 	} {
 		if r.text == "" {
 			continue

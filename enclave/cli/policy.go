@@ -148,14 +148,19 @@ func draftPolicy(environment schemas.Environment, term time.Duration, simulated 
 // policyLines is a policy for people.
 func policyLines(p *schemas.Policy) [][2]string {
 	rows := [][2]string{
-		{"version", strconv.FormatUint(p.Version, 10)}, {"environment", shout(p.Environment)},
-		{"issued", p.Issued.Format(time.RFC3339)}, {"expires", p.Expires.Format(time.RFC3339)},
+		{"version", strconv.FormatUint(p.Version, 10)},
+		{"environment", shout(p.Environment)},
+		{"issued", p.Issued.Format(time.RFC3339)},
+		{"expires", p.Expires.Format(time.RFC3339)},
 		{"evidence lives", fmt.Sprintf("%d min", p.EvidenceMinutes)},
 		{"TCB accepted", joined(p.TDX.AcceptStatus)},
 		{"TCB rules", fmt.Sprintf("evaluation ≥ %d, level at most %d days old", p.TDX.MinEvaluation, p.TDX.MaxTCBAgeDays)},
-		{"machines", machines(p.TDX.Platforms)}, {"TDX modules", counted(len(p.TDX.Modules))},
-		{"GPU architectures", joined(p.GPU.Architectures)}, {"GPU firmware states", counted(len(p.GPU.Golden))},
-		{"GPU revocation", revocationRule(p.GPU)}, {"models", counted(len(p.Models))},
+		{"machines", machines(p.TDX.Platforms)},
+		{"TDX modules", counted(len(p.TDX.Modules))},
+		{"GPU architectures", joined(p.GPU.Architectures)},
+		{"GPU firmware states", counted(len(p.GPU.Golden))},
+		{"GPU revocation", revocationRule(p.GPU)},
+		{"models", counted(len(p.Models))},
 	}
 	for _, m := range p.Measurements {
 		rows = append(rows, [2]string{"image", fmt.Sprintf("%s as %s, %d configurations, %d to %d GPUs, MRTD %s…", m.Name, m.Role, len(m.Configs), m.MinGPUs, m.MaxGPUs, m.MRTD.String()[:16])})

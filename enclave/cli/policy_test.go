@@ -227,7 +227,9 @@ func TestPolicyAdd(t *testing.T) {
 		t.Errorf("policy: %s", text)
 	}
 	for _, args := range [][]string{
-		{"policy", "add", "module", "@p.json", "xyz"}, {"policy", "add", "model", "@p.json", "tiny"}, {"policy", "add", "machine", "@p.json", "1"},
+		{"policy", "add", "module", "@p.json", "xyz"},
+		{"policy", "add", "model", "@p.json", "tiny"},
+		{"policy", "add", "machine", "@p.json", "1"},
 		{"policy", "add", "config", "@p.json", "worker", "1"},
 	} {
 		if _, err := d.run(args...); schemas.KindOf(err) != schemas.KindInvalid {

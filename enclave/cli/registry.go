@@ -352,7 +352,8 @@ func (r *Registry) admitModel(p *schemas.Policy, name string) string {
 // lines is a registry for people.
 func (r *Registry) lines() [][2]string {
 	return [][2]string{
-		{"registry owner", r.Owner}, {"registry version", strconv.FormatUint(uint64(r.Version), 10)},
+		{"registry owner", r.Owner},
+		{"registry version", strconv.FormatUint(uint64(r.Version), 10)},
 		{"registry price", fmt.Sprintf("%d nanoTON per token, worker fee %d", r.Params.PricePerToken, r.Params.WorkerFeePerToken)},
 		{"registry proxies", joined(r.Registered)},
 	}

@@ -105,7 +105,9 @@ func (v *Verifier) Verify(e schemas.GPUEvidence, nonce [32]byte, roots []schemas
 
 // rims spells the names of NVIDIA's reference files.
 func (m *message) rims(r *Report) [2]string {
-	vbios := fmt.Sprintf("NV_GPU_VBIOS_%s_%s_%s_%s", m.text(fieldProject), m.text(fieldProjectSKU), m.text(fieldChipSKU), strings.ReplaceAll(r.VBIOS, ".", ""))
+	vbios := strings.Join([]string{
+		"NV_GPU_VBIOS", m.text(fieldProject), m.text(fieldProjectSKU), m.text(fieldChipSKU), strings.ReplaceAll(r.VBIOS, ".", ""),
+	}, "_")
 	return [2]string{"NV_GPU_DRIVER_" + r.Architecture + "_" + r.Driver, strings.ToUpper(vbios)}
 }
 

@@ -63,7 +63,10 @@ func parseQuote(raw []byte) (*quote, error) {
 	if uint64(le.Uint32(raw[signedSize:])) != uint64(len(data)) {
 		return nil, refuse("quote", "signature data is said to have %d bytes and has %d", le.Uint32(raw[signedSize:]), len(data))
 	}
-	q := &quote{signed: raw[:signedSize], body: raw[headerSize:signedSize], signature: data[:signatureSize], key: data[signatureSize : signatureSize+keySize]}
+	q := &quote{
+		signed: raw[:signedSize], body: raw[headerSize:signedSize],
+		signature: data[:signatureSize], key: data[signatureSize : signatureSize+keySize],
+	}
 	return q, q.parseCertification(data[signatureSize+keySize:])
 }
 
