@@ -49,6 +49,17 @@ func (c collected) MustRegister(all ...prometheus.Collector) {
 // Unregister implements prometheus.Registerer.
 func (c collected) Unregister(prometheus.Collector) bool { return false }
 
+// inSource are metrics whose collectors only a running broker has: where their names stand in the source, and their labels.
+var inSource = map[string]map[string][]string{
+	"../enclave/cli/brokermetrics.go": {
+		"cocoon_broker_decisions_total":              {"verb", "kind"},
+		"cocoon_broker_audit_dropped_total":          {},
+		"cocoon_policy_expires_timestamp_seconds":    {},
+		"cocoon_catalogue_expires_timestamp_seconds": {},
+		"cocoon_epoch_ends_timestamp_seconds":        {},
+	},
+}
+
 // foreign are metrics that other programs export: Prometheus itself, and nats-io/prometheus-nats-exporter (the names of
 // its collector/jsz.go).
 var foreign = map[string][]string{
@@ -67,6 +78,17 @@ func exported(t *testing.T) collected {
 	consumers.NewMetrics(c)
 	if len(c) < 40 || !slices.Contains(c["cocoon_backlog_jobs"], "class") {
 		t.Fatalf("our collectors describe only %d metrics: %v", len(c), slices.Sorted(maps.Keys(c)))
+	}
+	for path, metrics := range inSource {
+		source := string(read(t, path))
+		for name, labels := range metrics {
+			for _, word := range append([]string{name}, labels...) {
+				if !strings.Contains(source, `"`+word+`"`) {
+					t.Errorf("%s does not have %q any more", path, word)
+				}
+			}
+			c[name] = labels
+		}
 	}
 	maps.Copy(c, foreign)
 	return c
