@@ -168,6 +168,12 @@ func (b *Bus) deleteMessage(ctx context.Context, stream string, seq uint64) erro
 	err := b.retry(ctx, func(ctx context.Context) error {
 		return b.write(ctx, OpDelete, subject, func() error { return b.apiRequest(ctx, subject, body, nil) })
 	})
+	if apiCode(err) == codeDeleteFailed {
+		// The server says the same for a message that is gone and for one that it could not delete.
+		if _, errGet := b.directSeq(ctx, stream, seq); errors.Is(errGet, schemas.KindNotFound) {
+			return nil
+		}
+	}
 	if errors.Is(err, schemas.KindNotFound) {
 		return nil
 	}

@@ -30,6 +30,7 @@ const (
 	codeSequenceNotFound    jetstream.ErrorCode = 10043
 	codeStorageFull         jetstream.ErrorCode = 10047
 	codeMessageTooLarge     jetstream.ErrorCode = 10054
+	codeDeleteFailed        jetstream.ErrorCode = 10057
 	codeStreamNotFound      jetstream.ErrorCode = 10059
 	codeWrongLastSequence   jetstream.ErrorCode = 10071
 	codeNotEnabled          jetstream.ErrorCode = 10076
