@@ -2,6 +2,7 @@ package settlement_test
 
 import (
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,9 +69,13 @@ func (d *devChaos) misbehave(r *rand.Rand) {
 	if r == nil {
 		return
 	}
+	var mu sync.Mutex // servers ask from their own goroutines
+	fate := rand.New(rand.NewPCG(r.Uint64(), 0))
 	submit := func([]byte) tonnet.Fate {
+		mu.Lock()
+		defer mu.Unlock()
 		fates := []tonnet.Fate{tonnet.Deliver, tonnet.Lose, tonnet.DeliverButFail, tonnet.Fail, tonnet.Hold}
-		return fates[r.IntN(len(fates))]
+		return fates[fate.IntN(len(fates))]
 	}
 	bad := tonnet.Faults{Submit: submit}
 	switch r.IntN(8) {
