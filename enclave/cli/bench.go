@@ -281,14 +281,14 @@ func unwrapFloor(ctx context.Context, d time.Duration) (time.Duration, error) {
 	return costs[0].each, nil
 }
 
-// verifying is what verifying evidence costs: its signatures alone, fresh evidence, and the same again.
-type verifying struct{ floor, fresh, again time.Duration }
+// evidenceCost is what verifying evidence costs: its signatures alone, fresh evidence, and the same again.
+type evidenceCost struct{ floor, fresh, again time.Duration }
 
 // milliseconds is a duration as a figure.
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
 // benchVerify measures verifications beside the signatures in them. Making evidence is not measured.
-func (n *benchNet) benchVerify(ctx context.Context, d time.Duration) (v verifying, err error) {
+func (n *benchNet) benchVerify(ctx context.Context, d time.Duration) (v evidenceCost, err error) {
 	machine, err := n.boot(ctx, benchWorker, 1)
 	if err != nil {
 		return v, err
