@@ -213,7 +213,8 @@ func (b *Bus) Replay(ctx context.Context, seq uint64) (Ack, error) {
 	if err != nil {
 		return Ack{}, err
 	}
-	a, err := schemas.ParseAttributes(d.Header)
+	// Held against the subject once more: a forged tenant must not get into that tenant's queue by way of an operator.
+	a, err := attributesOf(queueSubject{d.Route, d.Class, d.Tenant}, d.Header)
 	if err != nil {
 		return Ack{}, schemas.Errorf(schemas.KindInvalid, "dead letter %d cannot be replayed: %w", seq, err)
 	}

@@ -261,3 +261,8 @@ func TestFairness(t *testing.T) {
 		t.Errorf("the lone job was served at step %d of 4 jobs each", served)
 	}
 }
+
+// contextFor is a context with a deadline of its own.
+func contextFor(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
+}
