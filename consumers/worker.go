@@ -37,6 +37,7 @@ type Worker struct {
 	ran      atomic.Bool
 	presence chan struct{}   // something to tell changed; holds at most one
 	reattest chan struct{}   // show fresh evidence now; holds at most one
+	away     chan struct{}   // brokers do not answer; holds at most one
 	policy   <-chan struct{} // closed when the policy changes that the last evidence was shown under; nil: never
 	drained  chan struct{}   // closed by an order to drain, or a broken machine
 	draining sync.Once
@@ -58,7 +59,8 @@ func NewWorker(c Config) (*Worker, error) {
 	c = c.withDefaults()
 	w := &Worker{
 		c: c, started: time.Now(), renewer: newRenewer(), granter: newGranter(),
-		presence: make(chan struct{}, 1), reattest: make(chan struct{}, 1), drained: make(chan struct{}),
+		presence: make(chan struct{}, 1), reattest: make(chan struct{}, 1), away: make(chan struct{}, 1),
+		drained: make(chan struct{}),
 	}
 	w.log = quiet(c.Logger).With("worker", string(c.Session.ID()))
 	w.gate.changed = w.gateChanged
