@@ -52,11 +52,14 @@ func (s *shell) with(fn func(*settlement.Ledger)) {
 func (s *shell) run(args ...string) (string, error) {
 	root := &cobra.Command{Use: "cocoon", SilenceUsage: true, SilenceErrors: true}
 	root.PersistentFlags().String(shared.ConfigFlag, "", "")
-	root.AddCommand(cli.Account(), cli.Payouts(), cli.Settle(), cli.Reconcile())
+	root.AddCommand(cli.Account(), cli.Payouts(), cli.Settle(), cli.Reconcile(), cli.Receipt())
 	var out bytes.Buffer
 	root.SetOut(&out)
 	root.SetErr(&out)
-	root.SetArgs(append(args, "--ledger", s.path))
+	if args[0] != "receipt" {
+		args = append(args, "--ledger", s.path)
+	}
+	root.SetArgs(args)
 	err := root.ExecuteContext(context.WithoutCancel(s.t.Context()))
 	return out.String(), err
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"os"
 	"strconv"
 	"time"
 
@@ -298,49 +297,4 @@ func payoutsAlerts() *cobra.Command {
 		})
 	}
 	return cmd
-}
-
-// StatementCheck is the result of VerifyStatement.
-type StatementCheck struct {
-	// Batch pays Amount for the receipt, as part of Payout to Owner.
-	Batch  uint64          `json:"batch"`
-	Amount schemas.NanoTON `json:"amount"`
-	Owner  schemas.Owner   `json:"owner"`
-	Payout schemas.NanoTON `json:"payout"`
-	// Root is the statement root that the proof leads to.
-	Root schemas.Hash `json:"root"`
-	// OnChain is the payment as the chain proves it, nil when no chain was asked.
-	OnChain *settlement.Payment `json:"on_chain,omitempty"`
-}
-
-// VerifyStatement checks that a receipt is covered by the payout that a proof file names and, when a treasury can be
-// read, that the chain shows the statement's root and the payment. It is what `cocoon receipt verify --statement` runs
-// after it has verified the receipt itself. Without a chain the root is only the proof's own word.
-func VerifyStatement(ctx context.Context, receipt, proofPath string, treasury func(context.Context, schemas.Owner) (settlement.Wallet, error)) (StatementCheck, error) {
-	b, err := os.ReadFile(proofPath)
-	if err != nil {
-		return StatementCheck{}, err
-	}
-	p, err := settlement.ParseProof(b)
-	if err != nil {
-		return StatementCheck{}, err
-	}
-	root, err := p.Verify(receipt)
-	if err != nil {
-		return StatementCheck{}, err
-	}
-	c := StatementCheck{Batch: p.Batch, Amount: p.Amount, Owner: p.Item.To, Payout: p.Item.Amount, Root: root}
-	if treasury == nil {
-		return c, nil
-	}
-	w, err := treasury(ctx, p.Wallet)
-	if err != nil {
-		return c, err
-	}
-	payment, err := settlement.FindPayment(ctx, w, p, root)
-	if err != nil {
-		return c, err
-	}
-	c.OnChain = &payment
-	return c, nil
 }
