@@ -15,7 +15,6 @@ import (
 const (
 	pathChat        = consumers.PathChat
 	pathCompletions = consumers.PathCompletions
-	pathEmbeddings  = consumers.PathEmbeddings
 )
 
 // maxMessages bounds a conversation.

@@ -10,7 +10,7 @@
 // is pinned, and every call into it is guarded.
 //
 // What the engine refuses: model files that package gguf does not admit; requests that are malformed, too long, or ask
-// for what it does not have (tools, JSON schemas, images, several choices), always before any work and with the field
+// for what it does not have (tools, JSON schemas, images, embeddings, several choices), always before any work and with the field
 // at fault. Text of a tenant that contains a control token of the model is refused as well: it would be read as the
 // beginning of another role. Grammar-constrained output is not offered: ollama's lives in C++ that does not build as a
 // dependency, and an own one would be a promise we could not keep for every schema.

@@ -190,15 +190,12 @@ func digest(ctx context.Context, f *os.File) (string, error) {
 // Info implements consumers.Engine.
 func (e *Engine) Info(context.Context) (consumers.Info, error) {
 	endpoints := []string{pathCompletions}
-	switch {
-	case e.file.Pooling:
-		endpoints = []string{pathEmbeddings}
-	case e.template != nil:
+	if e.template != nil {
 		endpoints = []string{pathChat, pathCompletions}
 	}
 	return consumers.Info{
 		Model: e.o.Name, Architecture: e.file.Architecture, Flavour: "ggml", Context: min(e.o.Context, e.o.Cells), Slots: e.o.Slots,
-		Endpoints: endpoints, ExactCounts: true, Logprobs: !e.file.Pooling, Fingerprint: e.fingerprint, Build: Build(),
+		Endpoints: endpoints, ExactCounts: true, Logprobs: true, Fingerprint: e.fingerprint, Build: Build(),
 	}, nil
 }
 

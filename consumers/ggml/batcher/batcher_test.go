@@ -287,10 +287,8 @@ func TestWipe(t *testing.T) {
 			t.Errorf("%d cells not wiped while the batcher rests", n)
 		}
 		time.Sleep(6 * time.Second) // the kept prefix expires and is wiped
-		for i, c := range b.model.cells {
-			if c.dirty {
-				t.Fatalf("cell %d still holds something", i)
-			}
+		if n := b.model.remains(); n != 0 {
+			t.Fatalf("%d cells still hold something", n)
 		}
 		b.want(b.submit(Request{Tenant: "keeps", Prompt: prompt(3, 50), MaxTokens: 10}), answer(prompt(3, 50), 10), "length")
 		if err := b.Drain(t.Context()); err != nil {

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 )
@@ -27,6 +28,7 @@ type slot struct {
 // within its size, only known sequences.
 type fakeModel struct {
 	t     *testing.T
+	mu    sync.Mutex // the batcher's goroutine computes, tests look
 	cells []slot
 	step  time.Duration // how long a pass takes, on the fake clock
 
@@ -81,6 +83,8 @@ func (m *fakeModel) context(seq int, pos int32) []int32 {
 
 func (m *fakeModel) Step(b Batch) ([]float32, error) {
 	time.Sleep(m.step)
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.steps = append(m.steps, Batch{slices.Clone(b.Tokens), slices.Clone(b.Pos), slices.Clone(b.Seq), slices.Clone(b.Out)})
 	free := 0
 	for _, c := range m.cells {
@@ -110,6 +114,8 @@ func (m *fakeModel) Step(b Batch) ([]float32, error) {
 }
 
 func (m *fakeModel) Share(src, dst, n int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.noShare {
 		return false
 	}
@@ -122,6 +128,8 @@ func (m *fakeModel) Share(src, dst, n int) bool {
 }
 
 func (m *fakeModel) Forget(seq int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for i := range m.cells {
 		c := &m.cells[i]
 		c.owners = slices.DeleteFunc(c.owners, func(s int) bool { return s == seq })
@@ -129,6 +137,8 @@ func (m *fakeModel) Forget(seq int) {
 }
 
 func (m *fakeModel) Wipe(n int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.wipeErr != nil {
 		return m.wipeErr
 	}
@@ -143,6 +153,8 @@ func (m *fakeModel) Wipe(n int) error {
 }
 
 func (m *fakeModel) Reset() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.resets++
 	clear(m.cells)
 	return nil
@@ -150,6 +162,8 @@ func (m *fakeModel) Reset() error {
 
 // remains counts the free cells that still hold something.
 func (m *fakeModel) remains() (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, c := range m.cells {
 		if len(c.owners) == 0 && c.dirty {
 			n++

@@ -38,8 +38,6 @@ type Model struct {
 	Layers, Width, Heads, KVHeads, HeadSize, FeedForward int
 	// Window is the reach of the layers with sliding-window attention, 0 if there are none; see [Model.Windowed].
 	Window int
-	// Pooling is set for models that give embeddings instead of text.
-	Pooling bool
 	// Parameters is the number of weights, Bytes their size.
 	Parameters, Bytes uint64
 	// Weights is the type of most weights.
@@ -152,9 +150,8 @@ func (c *checker) model() *Model {
 	if rope := c.number("rope.dimension_count", 0, m.HeadSize); c.err == nil && rope%2 != 0 {
 		c.fail(corrupt(c.arch+".rope.dimension_count", "must be even"))
 	}
-	m.Pooling = c.number("pooling_type", 0, 3) > 0
-	if m.Pooling && m.Architecture != "qwen3" && c.err == nil {
-		c.fail(&schemas.Error{Kind: schemas.KindUnsupported, Field: c.arch + ".pooling_type", Message: "embedding models of this architecture are not served; qwen3 ones are"})
+	if c.number("pooling_type", 0, math.MaxInt32) > 0 {
+		c.fail(&schemas.Error{Kind: schemas.KindUnsupported, Field: c.arch + ".pooling_type", Message: "models that give embeddings are not served here; a server that does can stand behind the worker"})
 	}
 	c.positive("attention.layer_norm_rms_epsilon", 1e-6)
 	c.positive("rope.freq_base", 1e4)

@@ -20,8 +20,6 @@ type Shape struct {
 	Vocab int
 	// Weights is the type of the matrices: F16, also for 0, or Q8_0.
 	Weights Type
-	// Pooling as the file says it: 0 none, 1 mean, 2 first, 3 last.
-	Pooling uint32
 	// Seed of the weights.
 	Seed uint64
 }
@@ -120,9 +118,6 @@ func (s *Shape) header() *Header {
 		fallthrough
 	case "gemma3":
 		set(arch+"attention.sliding_window", uint32(64))
-	}
-	if s.Pooling > 0 {
-		set(arch+"pooling_type", s.Pooling)
 	}
 	s.vocabulary(set)
 	return h
