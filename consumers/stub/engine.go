@@ -70,6 +70,7 @@ type Options struct {
 type Engine struct {
 	o     Options
 	delta json.RawMessage
+	last  json.RawMessage
 	body  []byte
 	wake  chan struct{}
 
@@ -105,23 +106,27 @@ func New(o Options) *Engine {
 		o.Model = "stub"
 	}
 	e := &Engine{o: o, wake: make(chan struct{}, 1), open: map[*stream]struct{}{}, idle: make(chan struct{})}
-	e.delta = delta(o.ChunkSize)
-	e.body = response(o)
+	var text, end int
+	e.delta, text = delta(o.ChunkSize, "null")
+	e.last, end = delta(o.ChunkSize, `"stop"`)
+	e.body = response(o, (o.Chunks-1)*text+end)
 	return e
 }
 
-// delta is a chat chunk of exactly size bytes, or the shortest one there is.
-func delta(size int) json.RawMessage {
-	const form = `{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"%s"}}]}`
-	return json.RawMessage(fmt.Sprintf(form, strings.Repeat("x", max(1, size-len(form)+len("%s")))))
+// delta is a chat chunk of exactly size bytes, or the shortest one there is, and the length of its text. The last one of a
+// stream says why it ended.
+func delta(size int, finish string) (chunk json.RawMessage, text int) {
+	const form = `{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":%s}]}`
+	text = max(1, size-len(form)+len("%s%s")-len(finish))
+	return json.RawMessage(fmt.Sprintf(form, strings.Repeat("x", text), finish)), text
 }
 
 // response is the whole answer: the text of all deltas.
-func response(o Options) []byte {
+func response(o Options, text int) []byte {
 	const form = `{"object":"chat.completion","model":%q,"choices":[{"index":0,"message":{"role":"assistant",` +
 		`"content":"%s"},"finish_reason":"stop"}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`
 	prompt, completion := o.Usage.Prompt+o.Usage.Cached, o.Usage.Completion+o.Usage.Reasoning
-	return fmt.Appendf(nil, form, o.Model, strings.Repeat("x", o.Chunks*o.ChunkSize), prompt, completion, prompt+completion)
+	return fmt.Appendf(nil, form, o.Model, strings.Repeat("x", text), prompt, completion, prompt+completion)
 }
 
 // Runs is the number of requests that were admitted so far.
@@ -301,7 +306,11 @@ func (s *stream) Next() (consumers.Event, error) {
 			return consumers.Event{}, s.end(err)
 		}
 		s.at++
-		if s.streaming {
+		switch {
+		case !s.streaming:
+		case s.at == s.e.o.Chunks:
+			return consumers.Event{Delta: s.e.last}, nil
+		default:
 			return consumers.Event{Delta: s.e.delta}, nil
 		}
 	}

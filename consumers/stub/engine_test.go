@@ -2,6 +2,7 @@ package stub
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"testing"
@@ -20,12 +21,16 @@ func body(stream bool) []byte {
 	return []byte(`{}`)
 }
 
-// read collects an answer.
+// read collects an answer and holds what was streamed against the whole.
 func read(s consumers.Stream) (deltas int, done *consumers.Done, err error) {
+	var said, reason string
 	for {
 		e, err := s.Next()
 		switch {
 		case errors.Is(err, io.EOF):
+			if deltas > 0 && (said != text(done.Body) || reason != "stop") {
+				return deltas, nil, errors.New("the deltas do not add up to the answer")
+			}
 			return deltas, done, nil
 		case err != nil:
 			return deltas, nil, err
@@ -36,8 +41,36 @@ func read(s consumers.Stream) (deltas int, done *consumers.Done, err error) {
 			if len(e.Delta) != DefaultChunkSize {
 				return deltas, nil, errors.New("a delta of another size")
 			}
+			said += text(e.Delta)
+			reason = finished(e.Delta)
 		}
 	}
+}
+
+// choice is what both forms of an answer have.
+type choice struct {
+	Choices []struct {
+		Delta, Message struct{ Content string }
+		Reason         string `json:"finish_reason"`
+	}
+}
+
+// text is what a delta or an answer says.
+func text(b []byte) string {
+	var c choice
+	if err := json.Unmarshal(b, &c); err != nil || len(c.Choices) != 1 {
+		return "no choice: " + string(b)
+	}
+	return c.Choices[0].Delta.Content + c.Choices[0].Message.Content
+}
+
+// finished is why an answer ended, empty before its end.
+func finished(b []byte) string {
+	var c choice
+	if err := json.Unmarshal(b, &c); err != nil || len(c.Choices) != 1 {
+		return ""
+	}
+	return c.Choices[0].Reason
 }
 
 // TestEngineAnswers: the figures of the pipeline are stated for exactly this.
