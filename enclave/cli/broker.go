@@ -46,6 +46,8 @@ type BrokerOptions struct {
 	EpochLength, DecryptWindow, LeaseTerm time.Duration
 	// Ready is called once, when the keys are published and calls are answered; nil: nobody is told.
 	Ready func(*broker.Broker)
+	// Documents, if set, gives collateral that is published for those who cannot reach its source: simulated hardware's.
+	Documents func(context.Context) (tdx.Bundle, error)
 	// Callout, if set, also answers the message system's questions about workers who log in.
 	Callout *CalloutOptions
 	// Metrics is where the broker's metrics are registered; nil: nowhere.
@@ -157,6 +159,9 @@ func (s *brokerService) serve(ctx context.Context, group *errgroup.Group) error 
 		group.Go(func() error { return s.answer(ctx, verb, answering.Done) })
 	}
 	group.Go(func() error { return s.hear(ctx) })
+	if s.o.Documents != nil {
+		group.Go(func() error { return publishCollateral(ctx, CollateralStore(s.o.Bus), s.o.Documents, s.o.Log) })
+	}
 	if s.o.Callout != nil {
 		group.Go(func() error { return serveCallout(ctx, *s.o.Callout, s.broker, s.o.Log) })
 	}

@@ -138,7 +138,7 @@ func TestServeBroker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored := cli.BrokerOptions{Store: broker.NewFileStore(filepath.Join(dir, "state")), Sealer: sealer, Found: true}
+	stored := cli.BrokerOptions{Documents: n.net.World.Platform.Documents, Store: broker.NewFileStore(filepath.Join(dir, "state")), Sealer: sealer, Found: true}
 	metrics := prometheus.NewPedanticRegistry()
 	stored.Metrics = metrics
 	first, stop := n.serve(t, stored)
@@ -152,6 +152,13 @@ func TestServeBroker(t *testing.T) {
 		t.Errorf("the epoch ends at %v", got)
 	}
 	stored.Metrics = nil
+	err = &schemas.Error{Kind: schemas.KindNotFound}
+	for deadline := time.Now().Add(10 * time.Second); errors.Is(err, schemas.KindNotFound) && time.Now().Before(deadline); {
+		_, err = cli.CollateralStore(n.bus).Load(t.Context(), "qe")
+	}
+	if err != nil {
+		t.Errorf("no collateral: %v", err)
+	}
 	// Another broker joins the group over the bus; the two answer as one.
 	second, stopSecond := n.serve(t, cli.BrokerOptions{Join: true})
 	if !first.Public().Equal(second.Public()) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/cocoon-network/cocoon/enclave/attest"
@@ -37,6 +38,8 @@ type BrokerConfig struct {
 	CalloutXKey   string `koanf:"callout_xkey"`
 	// Lanes is the number of lanes of the topology.
 	Lanes int `koanf:"lanes"`
+	// Metrics is the address of /metrics, /healthz and /readyz; empty: none.
+	Metrics string `koanf:"metrics"`
 	// Image and Host name the simulated image and machine.
 	Image string `koanf:"image"`
 	Host  string `koanf:"host"`
@@ -67,6 +70,7 @@ accept whose policy says so. A broker without state asks the others for it; --fo
 	f.String("callout-issuer", "", "seed file of the account that issues workers' log-ins")
 	f.String("callout-xkey", "", "seed file of the curve key of the callout")
 	f.Int("lanes", 16, "lanes of the topology")
+	f.String("metrics", "", "address of /metrics, /healthz and /readyz (default: none)")
 	f.String("image", "cocoon-broker", "simulated image")
 	f.String("host", "broker", "simulated machine")
 	f.Duration("epoch-length", 0, "how long one key is sealed to (default 6h; only when a group is founded)")
@@ -111,6 +115,18 @@ func (c BrokerConfig) run(ctx context.Context, log *slog.Logger) error {
 			return err
 		}
 		o.Sealer, o.Store = sealer, broker.NewFileStore(filepath.Join(c.Data, "state"))
+	}
+	if n.platform != nil {
+		o.Documents = n.platform.Documents
+	}
+	if c.Metrics != "" {
+		registry := prometheus.NewRegistry()
+		o.Metrics = registry
+		stop, err := serveOps(c.Metrics, registry, n.bus, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	if c.CalloutNKey != "" {
 		bus, err := streams.Connect(ctx, streams.Config{URL: c.NATS, NKeySeedFile: c.CalloutNKey, Name: "cocoon broker callout", Logger: log})

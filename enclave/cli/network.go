@@ -53,19 +53,30 @@ func (c NetworkConfig) open(ctx context.Context, name string, log *slog.Logger) 
 	if n.trust, err = readTrust(c.Trust); err != nil {
 		return nil, err
 	}
+	if n.bus, err = streams.Connect(ctx, streams.Config{URL: c.NATS, Creds: c.Creds, Name: name, Logger: log}); err != nil {
+		return nil, err
+	}
+	if err := n.hardware(c.Simulated, log); err != nil {
+		n.close(ctx, log)
+		return nil, err
+	}
+	return n, nil
+}
+
+// hardware finds where collateral comes from.
+func (n *network) hardware(simulated string, log *slog.Logger) (err error) {
 	switch {
-	case c.Simulated == "":
-		n.collateral = tdx.NewCollateral(tdx.CollateralOptions{Source: &tdx.Service{}, Log: log})
+	case simulated == "":
+		n.collateral = tdx.NewCollateral(tdx.CollateralOptions{Source: &tdx.Service{}, Store: CollateralStore(n.bus), Log: log})
 	case n.trust.Environment != schemas.Simulated:
-		return nil, cli.Usagef("--simulated is set, but the trusted environment is %s", n.trust.Environment)
+		return cli.Usagef("--simulated is set, but the trusted environment is %s", n.trust.Environment)
 	default:
-		if n.platform, err = sim.Open(c.Simulated, sim.Options{}); err != nil {
-			return nil, err
+		if n.platform, err = sim.Open(simulated, sim.Options{}); err != nil {
+			return err
 		}
 		n.collateral = n.platform.Collateral()
 	}
-	n.bus, err = streams.Connect(ctx, streams.Config{URL: c.NATS, Creds: c.Creds, Name: name, Logger: log})
-	return n, err
+	return nil
 }
 
 // verifyTimeout bounds the wait for the first policy.
