@@ -81,6 +81,23 @@ func TestAdmissionSaysWhatWasFound(t *testing.T) {
 	}
 }
 
+// TestDebugIsNamed: the most important refusal says what it is about.
+func TestDebugIsNamed(t *testing.T) {
+	t.Parallel()
+	for _, r := range attesttest.Refusals() {
+		if r.Name != "debug TD" {
+			continue
+		}
+		w := attesttest.New(t)
+		e, nonce := r.Make(t, w)
+		if _, err := w.Verifier.Verify(context.Background(), e, nonce); err == nil || !strings.Contains(err.Error(), "debuggable: the host can read its memory") {
+			t.Errorf("debug TD: %v", err)
+		}
+		return
+	}
+	t.Error("the list of refusals has no debug TD")
+}
+
 func TestBrokerNeedsNoGPU(t *testing.T) {
 	t.Parallel()
 	w, nonce := attesttest.New(t), [32]byte{1}

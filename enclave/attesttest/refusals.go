@@ -293,6 +293,7 @@ func gpuRefusals() []Refusal {
 			}, nil)(t, w)
 		}},
 		{"GPU firmware altered", schemas.KindPolicy, "gpus[0].golden", launched(nil, func(g *sim.GPUs) { g.All[0].Measurements[7][0] ^= 1 }, nil)},
+		{"GPU reports other firmware than its certificate", kind, "gpus[0].report.fwid", launched(nil, func(g *sim.GPUs) { g.All[0].Firmware[0] ^= 1 }, nil)},
 		{"unknown GPU driver", schemas.KindPolicy, "gpus[0].golden", launched(nil, func(g *sim.GPUs) { g.All[0].Driver = "500.00" }, nil)},
 		{"no GPU firmware admitted", schemas.KindPolicy, "gpus[0].golden", ruled(func(_ *World, p *schemas.Policy) { p.GPU.Golden = []schemas.Golden{} })},
 		{"GPU architecture not admitted", schemas.KindPolicy, "gpus[0].architecture", ruled(func(_ *World, p *schemas.Policy) { p.GPU.Architectures = []string{"GB100"} })},

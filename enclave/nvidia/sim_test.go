@@ -47,6 +47,8 @@ func TestRevocation(t *testing.T) {
 		"good":       {func(*sim.Knobs) {}, start, true, true},
 		"no answers": {func(k *sim.Knobs) { k.NoOCSP = true }, start, true, false},
 		"revoked":    {func(k *sim.Knobs) { k.RevokeGPU = true }, start, false, false},
+		"delegate":   {func(k *sim.Knobs) { k.Responder = sim.DelegateAnswers }, start, true, true},
+		"sibling":    {func(k *sim.Knobs) { k.Responder = sim.SiblingAnswers }, start, false, false},
 		"outdated":   {func(k *sim.Knobs) { k.Valid = time.Minute }, start.Add(time.Hour), false, false},
 		"future":     {func(k *sim.Knobs) { k.Issued = time.Hour }, start, false, false},
 	} {

@@ -52,7 +52,8 @@ func (p *Platform) newGPUAuthority() (a gpuAuthority, err error) {
 type GPU struct {
 	p         *Platform
 	die, leaf identity
-	firmware  [sha512.Size384]byte
+	// Firmware is the reported firmware id; the GPU's certificate has the one it was made with.
+	Firmware [sha512.Size384]byte
 	// Measurements are reported as they are; change them before the GPU attests to simulate other firmware.
 	Measurements [gpuIndexes]schemas.Measure
 	// Driver and VBIOS are reported as they are.
@@ -62,7 +63,7 @@ type GPU struct {
 
 // GPU makes the GPU with an index of a machine. The same name and index are the same GPU.
 func (p *Platform) GPU(machine string, index int) (*GPU, error) {
-	g := &GPU{p: p, firmware: sha512.Sum384([]byte("SIMULATED firmware")), Driver: GPUDriver, VBIOS: [8]byte{0, 0x5e, 0, 0x96, 1}}
+	g := &GPU{p: p, Firmware: sha512.Sum384([]byte("SIMULATED firmware")), Driver: GPUDriver, VBIOS: [8]byte{0, 0x5e, 0, 0x96, 1}}
 	for i := range g.Measurements {
 		g.Measurements[i] = gpuMeasurement(i)
 	}
@@ -73,7 +74,7 @@ func (p *Platform) GPU(machine string, index int) (*GPU, error) {
 	}, elliptic.P384(), purpose+" die", &p.gpu.provisioner); err != nil {
 		return nil, err
 	}
-	extension, err := firmwareExtension(g.firmware)
+	extension, err := firmwareExtension(g.Firmware)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ func (g *GPU) opaque() (b []byte) {
 		id    uint16
 		value []byte
 	}{
-		{3, append([]byte(g.Driver), 0)}, {6, g.VBIOS[:]}, {15, []byte("882\x00")}, {17, []byte("1010\x00")}, {18, []byte("0200\x00")}, {20, g.firmware[:]},
+		{3, append([]byte(g.Driver), 0)}, {6, g.VBIOS[:]}, {15, []byte("882\x00")}, {17, []byte("1010\x00")}, {18, []byte("0200\x00")}, {20, g.Firmware[:]},
 	} {
 		b = binary.LittleEndian.AppendUint16(b, f.id)
 		b = append(binary.LittleEndian.AppendUint16(b, uint16(len(f.value))), f.value...)
@@ -207,11 +208,29 @@ func (p *Platform) Staple(_ context.Context, chain []byte) ([][]byte, error) {
 		if k.RevokeGPU && bytes.Equal(pair.cert.Raw, die.Raw) {
 			answer.Status, answer.RevokedAt, answer.RevocationReason = ocsp.Revoked, now.Add(k.Issued), ocsp.KeyCompromise
 		}
-		staple, err := ocsp.CreateResponse(pair.issuer.cert, pair.issuer.cert, answer, pair.issuer.key)
+		by := pair.issuer
+		if bytes.Equal(pair.cert.Raw, die.Raw) && k.Responder != IssuerAnswers {
+			if by, err = p.responder(k.Responder); err != nil {
+				return nil, err
+			}
+			answer.Certificate = by.cert
+		}
+		staple, err := ocsp.CreateResponse(pair.issuer.cert, by.cert, answer, by.key)
 		if err != nil {
 			return nil, err
 		}
 		staples = append(staples, staple)
 	}
 	return staples, nil
+}
+
+// responder makes the certificate of a signer of answers that the dies' issuer has issued.
+func (p *Platform) responder(r Responder) (identity, error) {
+	t := &x509.Certificate{Subject: subject(OrganisationGPU, "SIMULATED OCSP Responder"), SignatureAlgorithm: x509.ECDSAWithSHA384}
+	if r == DelegateAnswers {
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
+	} else {
+		t.Subject = subject(OrganisationGPU, "SIMULATED "+GPUArchitecture+" A01 GSP BROM")
+	}
+	return p.issue(t, elliptic.P384(), fmt.Sprintf("gpu responder %d", r), &p.gpu.provisioner)
 }

@@ -109,6 +109,9 @@ type Knobs struct {
 	RevokeIntermediate, RevokeSigner bool
 	// RevokeGPU makes the revocation answers about GPUs say so, NoOCSP leaves them away.
 	RevokeGPU, NoOCSP bool
+	// Responder is who signs the answers about dies: their issuer, a delegate of it, or another die that was never
+	// allowed to.
+	Responder Responder
 	// Issued and Valid move the issue date and the next update of collateral, relative to now.
 	Issued, Valid time.Duration
 	// TCBAge is the age of the TCB level.
@@ -116,6 +119,16 @@ type Knobs struct {
 	// Evaluation is the tcbEvaluationDataNumber.
 	Evaluation int
 }
+
+// Responder is a signer of revocation answers.
+type Responder int
+
+// The signers of revocation answers.
+const (
+	IssuerAnswers Responder = iota
+	DelegateAnswers
+	SiblingAnswers
+)
 
 // DefaultKnobs are those of healthy hardware.
 func DefaultKnobs() Knobs {
