@@ -223,6 +223,10 @@ func addMoney(a, b schemas.NanoTON) (schemas.NanoTON, bool) {
 	return a + b, true
 }
 
+// moveBalance adds to a balance and notes when it rises above zero.
+const moveBalance = `UPDATE accounts SET since = CASE WHEN balance <= 0 AND balance + ? > 0 THEN ? ELSE since END,
+	balance = balance + ? WHERE id = ?`
+
 // flush writes the balances that the transaction changed.
 func (t *tx) flush() error {
 	accounts := make([]int64, 0, len(t.deltas))
@@ -232,9 +236,7 @@ func (t *tx) flush() error {
 	slices.Sort(accounts)
 	for _, id := range accounts {
 		n := int64(t.deltas[id])
-		_, err := t.exec(`UPDATE accounts SET since = CASE WHEN balance <= 0 AND balance + ? > 0 THEN ? ELSE since END,
-			balance = balance + ? WHERE id = ?`, n, t.now, n, id)
-		if err != nil {
+		if _, err := t.exec(moveBalance, n, t.now, n, id); err != nil {
 			return err
 		}
 	}

@@ -110,9 +110,15 @@ func ignoreDone(err error) error {
 	return err
 }
 
-// exec runs a statement and returns how many rows it touched.
+// exec runs a statement, the prepared one where there is one, and returns how many rows it touched.
 func (t *tx) exec(query string, args ...any) (int64, error) {
-	r, err := t.sql.ExecContext(t.ctx, t.d.rebind(query), args...)
+	var r sql.Result
+	var err error
+	if st := t.l.prepared[query]; st != nil {
+		r, err = t.sql.StmtContext(t.ctx, st).ExecContext(t.ctx, args...)
+	} else {
+		r, err = t.sql.ExecContext(t.ctx, t.d.rebind(query), args...)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -157,7 +163,7 @@ func (t *tx) insert(into string, width int, rows []any) error {
 		if n < insertChunk {
 			n = 1 // the tail goes row by row, so that only two statements are ever prepared
 		}
-		if err := t.insertRows(into, width, n, rows[:n*width]); err != nil {
+		if _, err := t.exec(insertSQL(into, width, n), rows[:n*width]...); err != nil {
 			return err
 		}
 		rows = rows[n*width:]
@@ -177,17 +183,6 @@ func list(n int) string { return "(" + strings.TrimSuffix(strings.Repeat("?, ", 
 // chunks cuts values into pieces that fit one statement.
 func chunks[T any](values []T) func(func([]T) bool) { return slices.Chunk(values, maxParams) }
 
-// insertRows runs one insert statement, the prepared one where there is one.
-func (t *tx) insertRows(into string, width, n int, values []any) error {
-	query := insertSQL(into, width, n)
-	if st := t.l.prepared[query]; st != nil {
-		_, err := t.sql.StmtContext(t.ctx, st).ExecContext(t.ctx, values...)
-		return err
-	}
-	_, err := t.exec(query, values...)
-	return err
-}
-
 // Tables into which intake writes for every job, with their columns.
 const (
 	intoEntries  = "entries (id, kind, place, at, ref)"
@@ -198,16 +193,19 @@ const (
 
 // prepare makes the statements that intake runs thousands of times a second.
 func prepare(ctx context.Context, d *dialect, db *sql.DB) (map[string]*sql.Stmt, error) {
-	m := map[string]*sql.Stmt{}
+	queries := []string{moveBalance}
 	for _, into := range []string{intoEntries, intoPostings, intoReceipts} {
 		for _, n := range []int{1, insertChunk} {
-			query := insertSQL(into, 1+strings.Count(into, ","), n)
-			st, err := db.PrepareContext(ctx, d.rebind(query))
-			if err != nil {
-				return nil, d.fail(err)
-			}
-			m[query] = st
+			queries = append(queries, insertSQL(into, 1+strings.Count(into, ","), n))
 		}
+	}
+	m := map[string]*sql.Stmt{}
+	for _, query := range queries {
+		st, err := db.PrepareContext(ctx, d.rebind(query))
+		if err != nil {
+			return m, d.fail(err)
+		}
+		m[query] = st
 	}
 	return m, nil
 }
