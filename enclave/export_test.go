@@ -19,6 +19,7 @@ var (
 	PayloadKey = payloadKey
 	Expand     = expand
 	SignJWS    = signJWS
+	Accept     = acceptChannel
 )
 
 // Floors of padding and the label of the key commitment.

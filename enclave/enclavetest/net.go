@@ -281,7 +281,7 @@ func (d *Decisions) All() []broker.Decision {
 func (n *Net) KeyPair(t testing.TB) (*enclave.TrustedKey, hpke.PrivateKey) {
 	t.Helper()
 	machine := n.World.Boot(t, sim.MachineSpec{Name: "broker", Image: attesttest.BrokerImage, PolicyRoot: n.World.Trust.Roots.Hash()})
-	private, claims := n.claims(t, schemas.RoleBroker)
+	private, claims := n.Claims(t, schemas.RoleBroker)
 	public, sign, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -319,7 +319,7 @@ func (n *Net) KeyPair(t testing.TB) (*enclave.TrustedKey, hpke.PrivateKey) {
 // WorkerPair is a verified worker whose private key the test holds.
 func (n *Net) WorkerPair(t testing.TB) (*enclave.TrustedWorker, hpke.PrivateKey) {
 	t.Helper()
-	private, claims := n.claims(t, schemas.RoleWorker)
+	private, claims := n.Claims(t, schemas.RoleWorker)
 	made := n.World.Attest(t, n.World.Boot(t, n.World.Spec()), claims, [32]byte{})
 	evidence, err := made.Encode()
 	if err != nil {
@@ -332,8 +332,8 @@ func (n *Net) WorkerPair(t testing.TB) (*enclave.TrustedWorker, hpke.PrivateKey)
 	return worker, private
 }
 
-// claims are claims with an HPKE key that the test holds.
-func (n *Net) claims(t testing.TB, role schemas.Role) (hpke.PrivateKey, schemas.Claims) {
+// Claims are claims with an HPKE key that the test holds.
+func (n *Net) Claims(t testing.TB, role schemas.Role) (hpke.PrivateKey, schemas.Claims) {
 	t.Helper()
 	n.sync()
 	private, err := hpke.MLKEM768X25519().GenerateKey()
