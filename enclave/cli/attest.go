@@ -1,3 +1,5 @@
+//go:build !worker
+
 package cli
 
 import (
@@ -13,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cocoon-network/cocoon/enclave/attest"
+	"github.com/cocoon-network/cocoon/enclave/sim"
 	"github.com/cocoon-network/cocoon/enclave/tdx"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/schemas/cli"
@@ -45,16 +48,19 @@ func readEvidence(cmd *cobra.Command, path string) (schemas.Evidence, error) {
 
 // attestVerify is `attest verify`.
 func attestVerify() *cobra.Command {
-	var policyPath, trustPath, collateralPath, nonce, at string
+	var policyPath, trustPath, nonce, at string
+	var documents collateralFlags
 	cmd := &cobra.Command{
 		Use: "verify EVIDENCE", Short: "Judge evidence under a signed policy, and say what was proven and what was not", Args: cobra.ExactArgs(1),
 		Long: `Runs the one production verifier on files. With --collateral nothing is fetched; without it Intel's documents come from
-Intel's service. Exit code 0: admitted. 5: refused, with the reason. Evidence that answers a challenge needs its --nonce.`,
+Intel's service, or those of simulated hardware from --simulated. Exit code 0: admitted. 5: refused, with the reason.
+Evidence that answers a challenge needs its --nonce.`,
 	}
 	format := cli.OutputFlags(cmd)
 	cmd.Flags().StringVar(&policyPath, "policy", "", "signed policy (required)")
 	cmd.Flags().StringVar(&trustPath, "trust", "", "file with root keys and environment (required)")
-	cmd.Flags().StringVar(&collateralPath, "collateral", "", "file with Intel's documents, as 'attest collateral' writes it")
+	cmd.Flags().StringVar(&documents.file, "collateral", "", "file with Intel's documents, as 'attest collateral' writes it")
+	documents.add(cmd)
 	cmd.Flags().StringVar(&nonce, "nonce", "", "the challenge in 64 hex digits (default: none, published evidence)")
 	cmd.Flags().StringVar(&at, "at", "", "judge as of this time (default now)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -70,7 +76,7 @@ Intel's service. Exit code 0: admitted. 5: refused, with the reason. Evidence th
 		if err != nil {
 			return refusedEvidence(err)
 		}
-		verifier, err := offlineVerifier(cmd, policyPath, trustPath, collateralPath, now)
+		verifier, err := offlineVerifier(cmd, policyPath, trustPath, documents, now)
 		if err != nil {
 			return err
 		}
@@ -109,7 +115,7 @@ func parseNonce(s string) (nonce [32]byte, err error) {
 }
 
 // offlineVerifier is the production verifier over files, at a fixed time.
-func offlineVerifier(cmd *cobra.Command, policyPath, trustPath, collateralPath string, now time.Time) (*attest.Verifier, error) {
+func offlineVerifier(cmd *cobra.Command, policyPath, trustPath string, documents collateralFlags, now time.Time) (*attest.Verifier, error) {
 	if policyPath == "" {
 		return nil, cli.Usagef("--policy is required: the signed policy")
 	}
@@ -129,16 +135,17 @@ func offlineVerifier(cmd *cobra.Command, policyPath, trustPath, collateralPath s
 	if _, err := keeper.Offer([]byte(strings.TrimSpace(string(signed)))); err != nil {
 		return nil, fmt.Errorf("%s: %w", policyPath, err)
 	}
-	o := tdx.CollateralOptions{Now: clock, Source: &tdx.Service{}, Log: logger(cmd)}
-	if collateralPath != "" {
-		b, err := readLimited(cmd.InOrStdin(), collateralPath, 8*tdx.MaxDocument)
+	o := tdx.CollateralOptions{Now: clock, Log: logger(cmd)}
+	if documents.file != "" {
+		b, err := readLimited(cmd.InOrStdin(), documents.file, 8*tdx.MaxDocument)
 		if err != nil {
 			return nil, err
 		}
 		if o.Store, err = tdx.ParseBundle(b); err != nil {
-			return nil, fmt.Errorf("%s: %w", collateralPath, err)
+			return nil, fmt.Errorf("%s: %w", documents.file, err)
 		}
-		o.Source = nil
+	} else if o.Source, err = documents.source(clock); err != nil {
+		return nil, err
 	}
 	return attest.NewVerifier(attest.Options{Policy: keeper, Collateral: tdx.NewCollateral(o), Now: clock})
 }
@@ -421,18 +428,22 @@ func (s statement) lines() [][2]string {
 
 // attestCollateral is `attest collateral`.
 func attestCollateral() *cobra.Command {
-	var base string
+	var documents collateralFlags
 	cmd := &cobra.Command{
 		Use: "collateral EVIDENCE", Short: "Fetch Intel's documents about the evidence's machine, for offline verification", Args: cobra.ExactArgs(1),
 		Long: "Prints the JSON that 'attest verify --collateral' reads. The documents are signed and end after about a month.",
 	}
-	cmd.Flags().StringVar(&base, "service", "", "url of a caching service (PCCS) instead of Intel's")
+	documents.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		evidence, err := readEvidence(cmd, args[0])
 		if err != nil {
 			return err
 		}
-		bundle, err := gather(cmd.Context(), &tdx.Service{Base: base}, evidence.Quote)
+		source, err := documents.source(time.Now)
+		if err != nil {
+			return err
+		}
+		bundle, err := gather(cmd.Context(), source, evidence.Quote)
 		if err != nil {
 			return err
 		}
@@ -440,6 +451,29 @@ func attestCollateral() *cobra.Command {
 		return err
 	}
 	return cmd
+}
+
+// collateralFlags say where Intel's documents come from.
+type collateralFlags struct {
+	// file holds them; service is a caching service instead of Intel's; simulated is a folder with simulated hardware.
+	file, service, simulated string
+}
+
+// add adds the flags of what is asked when there is no file.
+func (f *collateralFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.service, "service", "", "url of a caching service (PCCS) instead of Intel's")
+	cmd.Flags().StringVar(&f.simulated, "simulated", "", "folder of simulated hardware, which makes its own documents")
+}
+
+// source is what is asked for documents.
+func (f *collateralFlags) source(now func() time.Time) (tdx.Source, error) {
+	switch {
+	case f.simulated != "" && f.service != "":
+		return nil, cli.Usagef("give --service or --simulated, not both")
+	case f.simulated != "":
+		return sim.Load(f.simulated, sim.Options{Now: now})
+	}
+	return &tdx.Service{Base: f.service}, nil
 }
 
 // gather fetches and spells a bundle.

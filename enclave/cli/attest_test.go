@@ -50,11 +50,7 @@ func evidenceDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	d.file("evidence.cbor", b)
-	documents, err := gather(context.Background(), p, e.Quote)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.file("collateral.json", documents)
+	d.file("collateral.json", []byte(d.must("attest", "collateral", "@evidence.cbor", "--simulated", "@sim")))
 	d.file("m.json", []byte(d.must("attest", "measure", "--name", "worker", "--evidence", "@evidence.cbor")))
 	d.must("policy", "add", "image", "@p.json", "@m.json")
 	d.must("policy", "add", "model", "@p.json", testModel)
@@ -99,6 +95,9 @@ func TestAttestVerifyRefuses(t *testing.T) {
 	d.exits(cli.ExitRefused, "another challenge", verifying("--nonce", strings.Repeat("01", 32))...)
 	d.exits(cli.ExitRefused, "claims.expires", verifying("--at", time.Now().Add(55*time.Minute).UTC().Format(time.RFC3339))...)
 	d.exits(cli.ExitRefused, "policy", verifying("--at", "2099-01-01T00:00:00Z")...)
+	d.must("attest", "verify", "@evidence.cbor", "--policy", "@p.signed.json", "--trust", "@trust.json", "--simulated", "@sim")
+	d.exits(cli.ExitNotFound, "no simulated hardware", "attest", "collateral", "@evidence.cbor", "--simulated", "@nowhere")
+	d.exits(cli.ExitUsage, "not both", "attest", "collateral", "@evidence.cbor", "--simulated", "@sim", "--service", "http://x")
 	d.exits(cli.ExitUsage, "--nonce", verifying("--nonce", "01")...)
 	d.exits(cli.ExitUsage, "--policy", "attest", "verify", "@evidence.cbor", "--trust", "@trust.json")
 	d.file("evidence.cbor.bad", []byte("garbage"))

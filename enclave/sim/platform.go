@@ -75,6 +75,14 @@ func Open(dir string, o Options) (*Platform, error) {
 	return New([SeedSize]byte(seed), o)
 }
 
+// Load is Open for a folder that must hold a seed already: KindNotFound otherwise.
+func Load(dir string, o Options) (*Platform, error) {
+	if _, err := os.Stat(filepath.Join(dir, seedFile)); err != nil {
+		return nil, schemas.Errorf(schemas.KindNotFound, "no simulated hardware is kept in %s: %w", dir, err)
+	}
+	return Open(dir, o)
+}
+
 // writeFile makes a private file that appears at once.
 func writeFile(path string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -105,11 +105,14 @@ func TestEverythingSaysSimulated(t *testing.T) {
 func TestOpenKeepsTheRoot(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
+	if _, err := sim.Load(dir, sim.Options{}); schemas.KindOf(err) != schemas.KindNotFound {
+		t.Errorf("nothing kept: %v", err)
+	}
 	a, err := sim.Open(dir, sim.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := sim.Open(dir, sim.Options{})
+	b, err := sim.Load(dir, sim.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
