@@ -107,8 +107,12 @@ func TestWorkerKeepsLongJobs(t *testing.T) {
 	engine := stub.New(stub.Options{Slots: 4, Took: 3*queueLease + brokerLease})
 	b.worker(engine)
 	for _, j := range b.submit(4) {
-		if a := b.answer(j); a.Result.Err() != nil || a.Grant.Attempt != 1 {
+		a := b.answer(j)
+		if a.Result.Err() != nil || a.Grant.Attempt != 1 {
 			t.Errorf("attempt %d: %v", a.Grant.Attempt, a.Result.Err())
+		}
+		if a.Grant.Lease.Before(a.Receipt.Finished) {
+			t.Errorf("answered at %v under a lease that ended at %v", a.Receipt.Finished, a.Grant.Lease)
 		}
 	}
 	if n := engine.Runs(); n != 4 {
