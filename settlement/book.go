@@ -21,6 +21,20 @@ func (l *Ledger) Position(ctx context.Context) (uint64, error) {
 	return n, err
 }
 
+// StreamPosition is Position by the stream's own count, which starts over when a stream is made anew.
+func (l *Ledger) StreamPosition(ctx context.Context) (n uint64, err error) {
+	err = l.read(ctx, func(t *tx) error {
+		at, err := t.position()
+		if err != nil {
+			return err
+		}
+		base, err := t.base()
+		n = at - base
+		return err
+	})
+	return n, err
+}
+
 // position reads the position of the outcome stream.
 func (t *tx) position() (uint64, error) {
 	var n int64

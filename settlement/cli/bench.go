@@ -24,7 +24,7 @@ import (
 
 // Sizes of the benchmark; the second is that of --quick.
 const (
-	benchReceipts, quickReceipts = 60_000, 12_000
+	benchReceipts, quickReceipts = 60_000, 5_000
 	benchOwners, quickOwners     = 10_000, 1_000
 	benchGroup                   = 1000
 )

@@ -22,8 +22,8 @@ type Config struct {
 	Ledger string `koanf:"ledger"`
 	// Trust is the path of the network's trust file: root keys and environment. Required to settle.
 	Trust string `koanf:"trust"`
-	// Simulated is the folder of the simulated hardware that a simulated network runs on; empty for real hardware,
-	// whose collateral is Intel's.
+	// Simulated is the folder of the simulated hardware that a simulated network runs on; empty takes the collateral from
+	// the network's store, and for real hardware from Intel.
 	Simulated string `koanf:"simulated"`
 	// NATS and Creds say how to reach the bus; empty values come from NATS_URL, NATS_CREDS and NATS_CONTEXT.
 	NATS  string `koanf:"nats"`
@@ -45,6 +45,8 @@ type Config struct {
 	Floor     string        `koanf:"floor"`
 	// Poll is the pause between looks at the chain. Default 5 s.
 	Poll time.Duration `koanf:"poll"`
+	// Metrics is the address of /metrics, /healthz and /readyz; empty: none.
+	Metrics string `koanf:"metrics"`
 	// AcceptGap goes on although outcomes have left the stream before they were booked, NewStream although the stream was
 	// made anew. Both are noted as alerts. They hold for one start and belong on the command line.
 	AcceptGap bool `koanf:"accept_gap"`

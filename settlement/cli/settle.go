@@ -34,7 +34,7 @@ Without --chain receipts are booked and credit is published, and nothing is paid
 	addLedgerFlag(cmd)
 	f := cmd.Flags()
 	f.String("trust", "", "trust file of the network: root keys and environment")
-	f.String("simulated", "", "folder of the simulated hardware, for networks in the simulated environment")
+	f.String("simulated", "", "folder of the simulated hardware (default: the network's store of collateral)")
 	f.String("nats", "", "NATS servers (env NATS_URL)")
 	f.String("creds", "", "NATS credentials (env NATS_CREDS)")
 	f.Int("brokers", 0, "number of brokers that share a tenant's credit window (default 1)")
@@ -47,6 +47,7 @@ Without --chain receipts are booked and credit is published, and nothing is paid
 	f.String("least", "", "smallest amount paid for its age, in TON (default 0.02)")
 	f.String("floor", "", "what the treasury keeps, in TON (default 1)")
 	f.Duration("poll", 0, "pause between looks at the chain (default 5s)")
+	f.String("metrics", "", "address of /metrics, /healthz and /readyz (default: none)")
 	f.Bool("accept-gap", false, "go on although outcomes have left the stream before they were booked")
 	f.Bool("new-stream", false, "the outcome stream was made anew: read it from its beginning")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -65,19 +66,14 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Simulated != "" && trust.Environment != schemas.Simulated {
+		return cli.Usagef("--simulated is set, but the network's environment is %s", trust.Environment)
+	}
 	payouts, err := cfg.payer()
 	if err != nil {
 		return err
 	}
-	collateral, err := cfg.collateral(trust, log)
-	if err != nil {
-		return err
-	}
 	keeper, err := attest.NewKeeper(trust, attest.KeeperOptions{})
-	if err != nil {
-		return err
-	}
-	verifier, err := attest.NewVerifier(attest.Options{Policy: keeper, Collateral: collateral})
 	if err != nil {
 		return err
 	}
@@ -86,6 +82,14 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer bus.Close(context.WithoutCancel(ctx))
+	collateral, err := cfg.collateral(trust, bus, log)
+	if err != nil {
+		return err
+	}
+	verifier, err := attest.NewVerifier(attest.Options{Policy: keeper, Collateral: collateral})
+	if err != nil {
+		return err
+	}
 	ledger, err := settlement.OpenLedger(ctx, cfg.Ledger, settlement.LedgerOptions{Logger: log})
 	if err != nil {
 		return err
@@ -105,7 +109,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error {
 		return service.Run(ctx, service.Config{
 			Ledger: ledger, Bus: bus, Trust: trust, Verifier: verifier, Brokers: cfg.Brokers,
-			Deposits: deposits, Treasury: treasury, Poll: cfg.Poll, Payouts: payouts, Logger: log,
+			Deposits: deposits, Treasury: treasury, Poll: cfg.Poll, Metrics: cfg.Metrics, Payouts: payouts, Logger: log,
 		})
 	})
 	return g.Wait()
@@ -154,13 +158,15 @@ func readTrust(path string) (schemas.Trust, error) {
 	return schemas.ParseTrust(b)
 }
 
-// collateral is where the documents about the hardware come from.
-func (c Config) collateral(trust schemas.Trust, log *slog.Logger) (*tdx.Collateral, error) {
+// collateral is where the documents about the hardware come from: the network's own store, behind it Intel's service,
+// or for simulated hardware the folder that it lies in.
+func (c Config) collateral(trust schemas.Trust, bus *streams.Bus, log *slog.Logger) (*tdx.Collateral, error) {
 	if c.Simulated == "" {
-		return tdx.NewCollateral(tdx.CollateralOptions{Source: &tdx.Service{}, Log: log}), nil
-	}
-	if trust.Environment != schemas.Simulated {
-		return nil, cli.Usagef("--simulated is set, but the network's environment is %s", trust.Environment)
+		o := tdx.CollateralOptions{Store: enclavecli.CollateralStore(bus), Log: log}
+		if trust.Environment == schemas.Production {
+			o.Source = &tdx.Service{}
+		}
+		return tdx.NewCollateral(o), nil
 	}
 	p, err := sim.Open(c.Simulated, sim.Options{})
 	if err != nil {

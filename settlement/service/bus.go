@@ -41,6 +41,12 @@ func (f *Feed) First(ctx context.Context) (uint64, error) {
 	return s.First, err
 }
 
+// Last is the highest position of the stream, 0 while it is empty.
+func (f *Feed) Last(ctx context.Context) (uint64, error) {
+	s, err := f.receipts.State(ctx)
+	return s.Last, err
+}
+
 // Bucket is what is used of a *streams.Bucket.
 type Bucket interface {
 	Get(ctx context.Context, key string) (streams.Entry, error)

@@ -32,6 +32,8 @@ type Config struct {
 	Treasury settlement.Treasury
 	// Poll is the pause between looks at the chain, for deposits and payouts; 0 means 5 s.
 	Poll time.Duration
+	// Metrics is the address of /metrics, /healthz and /readyz; empty for none.
+	Metrics string
 	// Payouts tunes the payer; Ledger, Treasury, Journal and Poll are filled in.
 	Payouts settlement.PayerConfig
 	Logger  *slog.Logger
@@ -45,6 +47,8 @@ type Services struct {
 	Credit   *settlement.CreditPublisher
 	Deposits *settlement.Deposits // nil without a deposit wallet
 	Payer    *settlement.Payer    // nil without a treasury
+	ledger   *settlement.Ledger
+	metrics  string
 }
 
 // New makes the parts and starts none.
@@ -52,7 +56,7 @@ func New(cfg Config) (*Services, error) {
 	if cfg.Bus == nil {
 		return nil, schemas.FieldError("service", "needs Bus")
 	}
-	s := &Services{Feed: NewFeed(cfg.Bus)}
+	s := &Services{Feed: NewFeed(cfg.Bus), ledger: cfg.Ledger, metrics: cfg.Metrics}
 	var err error
 	s.Library, err = NewLibrary(LibraryConfig{
 		Ledger: cfg.Ledger, Catalogues: cfg.Bus.Bucket(streams.BucketCatalogue), Keys: cfg.Bus.Bucket(streams.BucketKeys),
@@ -105,6 +109,9 @@ func (s *Services) Run(ctx context.Context) error {
 	g.Go(func() error { return s.Library.Run(ctx) })
 	g.Go(func() error { return s.Intake.Run(ctx) })
 	g.Go(func() error { return s.Credit.Run(ctx) })
+	if s.metrics != "" {
+		g.Go(func() error { return s.ServeMetrics(ctx, s.metrics) })
+	}
 	if s.Deposits != nil {
 		g.Go(func() error { return s.Deposits.Run(ctx) })
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/cocoon-network/cocoon/enclave"
@@ -153,6 +154,7 @@ func TestReceiptsBecomeMoney(t *testing.T) {
 		s, err := b.ledger.Payouts(t.Context())
 		return err == nil && s.Paid == 3*each && s.Inflight == 0
 	})
+	scrape(t, b, treasury)
 	cancel()
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -183,6 +185,42 @@ func TestReceiptsBecomeMoney(t *testing.T) {
 	})
 	if err != nil || len(report.Differences) > 0 || report.Receipts != 3 {
 		t.Errorf("reconcile: %+v, %v", report, err)
+	}
+}
+
+// scrape reads the metrics of the services over HTTP.
+func scrape(t *testing.T, b *bundle, treasury settlement.Treasury) {
+	t.Helper()
+	s, err := service.New(service.Config{Ledger: b.ledger, Bus: b.bus, Trust: b.trust, Verifier: b.net, Treasury: treasury})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Feed.Close()
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(s); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += "/" + l.GetValue()
+			}
+			have[name] = m.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"cocoon_settlement_ledger_up": 1, "cocoon_settlement_lag_outcomes": 0, "cocoon_settlement_payouts_stopped": 0,
+		"cocoon_settlement_amount_nanoton/paid": 3 * 19, "cocoon_settlement_amount_nanoton/owed": 0,
+	} {
+		if got, ok := have[name]; !ok || got != want {
+			t.Errorf("%s is %v (%v), want %v", name, got, ok, want)
+		}
 	}
 }
 
