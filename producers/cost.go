@@ -1,7 +1,6 @@
 package producers
 
 import (
-	"bytes"
 	"math/bits"
 
 	"github.com/cocoon-network/cocoon/producers/openai"
@@ -39,7 +38,7 @@ type Cost struct {
 func Estimate(call *openai.Call, m *schemas.Model, multiplier, fee schemas.BasisPoints) (Cost, error) {
 	context := int64(m.Context)
 	prompt := min(call.PromptBytes+templateTokens, context)
-	if beyondText(call.Body) {
+	if call.BeyondText {
 		prompt = context
 	}
 	answer := min(call.MaxTokens, context)
@@ -99,15 +98,4 @@ func bucket(n int64) int64 {
 		return 0
 	}
 	return max(smallestBucket, int64(1)<<bits.Len64(uint64(n-1)))
-}
-
-// beyondText reports whether a request has parts whose tokens do not follow from their bytes: pictures, recordings,
-// files, and state that lies with the engine.
-func beyondText(body []byte) bool {
-	for _, part := range []string{`"image_url"`, `"input_image"`, `"input_audio"`, `"file"`, `"input_file"`, `"previous_response_id"`, `"conversation"`} {
-		if bytes.Contains(body, []byte(part)) {
-			return true
-		}
-	}
-	return false
 }

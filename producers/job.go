@@ -28,6 +28,9 @@ type Job struct {
 	// Body is the request as OpenAI's API wants it, at most 16 MiB. "model" in it is a model's name, name@revision or
 	// full id. Cocoon's own fields (max_coefficient, timeout, enable_debug, request_guid) are read and removed.
 	Body []byte
+	// Call is the request as openai.ParseCall read it, for callers that have read it already; URL, ContentType and Body
+	// are then ignored.
+	Call *openai.Call `json:"-"`
 	// Class is queue and price; empty takes service_tier from the body, then Options.Class.
 	Class schemas.Class
 	// MaxCost is the most that the job may cost; 0 means the worst case by the catalogue's prices. A job that could
@@ -53,6 +56,9 @@ type Job struct {
 
 // call parses the job's request and fills what the body decides.
 func (j *Job) call() (*openai.Call, error) {
+	if j.Call != nil {
+		return j.Call, nil
+	}
 	url := j.URL
 	if url == "" {
 		url = openai.PathChat

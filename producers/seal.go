@@ -26,6 +26,8 @@ type Sealed struct {
 	Envelope []byte
 	// Shard is the model's job stream.
 	Shard int
+	// Tokens is the number of tokens that the job has at its worst.
+	Tokens int64
 }
 
 // message is the job as streams publishes it.
@@ -141,7 +143,7 @@ func (p *plan) seal(s *enclave.Submission, id schemas.JobID) (Sealed, error) {
 	if err != nil {
 		return Sealed{}, err
 	}
-	return Sealed{Attributes: sealed.Attributes, Hash: sealed.Hash, Envelope: sealed.Envelope, Shard: p.model.Shard}, nil
+	return Sealed{Attributes: sealed.Attributes, Hash: sealed.Hash, Envelope: sealed.Envelope, Shard: p.model.Shard, Tokens: p.cost.Tokens}, nil
 }
 
 // keyedID is the job id of an idempotency key: the same key and request are the same job on every machine of the

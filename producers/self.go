@@ -28,6 +28,9 @@ func (c *Client) selfSeal() cipher.AEAD {
 
 // sealForSelf seals a job to the tenant itself, so that it can be sealed to another key of the network later.
 func (c *Client) sealForSelf(id schemas.JobID, j Job) []byte {
+	if j.Call != nil {
+		j.URL, j.ContentType, j.Body = j.Call.URL, j.Call.ContentType, j.Call.Body
+	}
 	plain, err := json.Marshal(j)
 	if err != nil {
 		panic("producers: a job always marshals: " + err.Error())

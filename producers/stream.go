@@ -52,6 +52,9 @@ type eventStream struct {
 	h      *Handle
 	yield  func(Event, error) bool
 	follow *openai.Assembler // nil when it is not known what was asked
+	// seen are the events that were yielded, and whole says that the worker's own last chunk was among them.
+	seen  [][]byte
+	whole bool
 }
 
 // live yields chunks until the job ends or one is missing. It returns false when the caller has left the loop.
@@ -80,14 +83,13 @@ func (s *eventStream) live(ctx context.Context) bool {
 			return true
 		}
 		for _, event := range chunk.Events {
-			if s.follow != nil && s.follow.Add(event) != nil {
-				return true
-			}
+			s.seen = append(s.seen, event)
 			if !s.yield(Event{Data: event}, nil) {
 				return false
 			}
 		}
 		if chunk.Last {
+			s.whole = true
 			return true
 		}
 	}
@@ -95,8 +97,8 @@ func (s *eventStream) live(ctx context.Context) bool {
 
 // finish yields what was not seen live, and the answer.
 func (s *eventStream) finish(a *Answer) {
-	if s.follow != nil && a.HTTP < 400 {
-		rest, err := s.follow.Finish(a.Body)
+	if s.follow != nil && a.HTTP < 400 && !(s.whole && s.follow.Ended(s.seen)) {
+		rest, err := s.missing(a)
 		if err != nil {
 			s.yield(Event{}, err)
 			return
@@ -108,4 +110,14 @@ func (s *eventStream) finish(a *Answer) {
 		}
 	}
 	s.yield(Event{Answer: a}, nil)
+}
+
+// missing makes the events that bring the reader from what it has seen to the whole answer.
+func (s *eventStream) missing(a *Answer) ([][]byte, error) {
+	for _, event := range s.seen {
+		if err := s.follow.Add(event); err != nil {
+			return nil, err
+		}
+	}
+	return s.follow.Finish(a.Body)
 }

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,53 +18,43 @@ import (
 // system keeps what was written; it is not synced, because after a loss of power its lines are simply sealed again,
 // under the same ids: they may then run twice, they cannot be paid twice.
 
-// maxSpool bounds the spool in bytes: a block, or one line of the largest size.
-const maxSpool = blockBytes + blockLines*(16<<10) + 2*schemas.MaxEnvelope
-
-// spoolForm is the spool file.
-type spoolForm struct {
-	_     struct{} `cbor:",toarray"`
-	Lines []spoolLine
-	// Check is the hash of the lines: half a spool is none.
-	Check schemas.Hash
+// spoolHead is the first line of the spool: what its lines have in common, and how long the lines behind it are. After it
+// come the envelopes, one behind the other.
+type spoolHead struct {
+	// Attributes are the headers of the first line. The others differ in what their spooled lines say, and for a file of
+	// several models in Model.
+	Attributes map[string][]string `json:"attributes"`
+	Lines      []spoolLine         `json:"lines"`
 }
 
-// spoolLine is one line. Line and Header are JSON.
+// spoolLine is one line.
 type spoolLine struct {
-	_        struct{} `cbor:",toarray"`
-	Line     []byte
-	Header   []byte
-	Hash     schemas.Hash
-	Shard    int
-	Envelope []byte
-}
-
-// checkOf is the hash of spooled lines.
-func checkOf(lines []spoolLine) schemas.Hash {
-	fields := make([][]byte, 0, 3*len(lines))
-	for i := range lines {
-		fields = append(fields, lines[i].Line, lines[i].Header, lines[i].Hash[:])
-	}
-	return schemas.HashFields("cocoon/batch-spool/v1", fields...)
+	publishedLine
+	Hash   schemas.Hash    `json:"hash"`
+	Shard  int             `json:"shard"`
+	Model  schemas.ModelID `json:"model"`
+	Key    schemas.KeyID   `json:"kid"`
+	Length int             `json:"length"`
 }
 
 // spool writes lines to the spool.
 func (b *Batch) spool(lines []sealedLine) error {
-	form := spoolForm{Lines: make([]spoolLine, len(lines))}
+	head := spoolHead{Attributes: lines[0].sealed.Attributes.Header(), Lines: make([]spoolLine, len(lines))}
+	size := 0
 	for i := range lines {
 		s := &lines[i].sealed
-		line, err := json.Marshal(lines[i].publishedLine)
-		if err != nil {
-			return fmt.Errorf("spool: %w", err)
-		}
-		header, err := json.Marshal(s.Attributes.Header())
-		if err != nil {
-			return fmt.Errorf("spool: %w", err)
-		}
-		form.Lines[i] = spoolLine{Line: line, Header: header, Hash: s.Hash, Shard: s.Shard, Envelope: s.Envelope}
+		head.Lines[i] = spoolLine{lines[i].publishedLine, s.Hash, s.Shard, s.Attributes.Model, s.Attributes.Key, len(s.Envelope)}
+		size += len(s.Envelope)
 	}
-	form.Check = checkOf(form.Lines)
-	return replaceFile(filepath.Join(b.dir, spoolName), schemas.EncodeCBOR(form), false)
+	text, err := json.Marshal(head)
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	content := append(append(make([]byte, 0, len(text)+1+size), text...), '\n')
+	for i := range lines {
+		content = append(content, lines[i].sealed.Envelope...)
+	}
+	return replaceFile(filepath.Join(b.dir, spoolName), content, false)
 }
 
 // unspool empties the spool.
@@ -83,22 +74,30 @@ func (b *Batch) readSpool() ([]sealedLine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read spool: %w", err)
 	}
-	var form spoolForm
-	if schemas.DecodeCBOR(raw, &form, maxSpool) != nil || form.Check != checkOf(form.Lines) {
+	text, envelopes, _ := bytes.Cut(raw, []byte("\n"))
+	var head spoolHead
+	if json.Unmarshal(text, &head) != nil {
 		return nil, nil
 	}
-	lines := make([]sealedLine, 0, len(form.Lines))
-	for _, s := range form.Lines {
-		var l sealedLine
-		var header map[string][]string
-		if err := errors.Join(json.Unmarshal(s.Line, &l.publishedLine), json.Unmarshal(s.Header, &header)); err != nil {
+	common, err := schemas.ParseAttributes(head.Attributes)
+	if err != nil {
+		return nil, nil
+	}
+	lines := make([]sealedLine, 0, len(head.Lines))
+	for _, s := range head.Lines {
+		if s.Length < 0 || s.Length > len(envelopes) {
 			return nil, nil
 		}
-		l.sealed = producers.Sealed{Hash: s.Hash, Shard: s.Shard, Envelope: s.Envelope}
-		if l.sealed.Attributes, err = schemas.ParseAttributes(header); err != nil {
+		l := sealedLine{publishedLine: s.publishedLine, sealed: producers.Sealed{
+			Attributes: common, Hash: s.Hash, Shard: s.Shard, Tokens: s.Tokens, Envelope: envelopes[:s.Length:s.Length],
+		}}
+		a := &l.sealed.Attributes
+		a.ID, a.Budget, a.Time, a.Expiry, a.Model, a.Key = s.Job, s.Budget, s.Time, s.Expiry, s.Model, s.Key
+		e, err := schemas.ParseEnvelope(l.sealed.Envelope)
+		if err != nil || e.Hash(a) != s.Hash { // written in part, or not at all: the system lost power
 			return nil, nil
 		}
-		lines = append(lines, l)
+		lines, envelopes = append(lines, l), envelopes[s.Length:]
 	}
 	return lines, nil
 }

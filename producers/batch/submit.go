@@ -168,8 +168,7 @@ func (r *runner) job(p *pendingLine, timeout time.Duration) producers.Job {
 	o := &r.b.manifest.Options
 	name := sha256.Sum256([]byte(p.customID))
 	return producers.Job{
-		URL: p.call.URL, ContentType: p.call.ContentType, Body: p.call.Body, Class: o.Class, Attempts: o.Attempts,
-		MaxMultiplier: p.call.MaxMultiplier, Timeout: timeout,
+		Call: p.call, Class: o.Class, Attempts: o.Attempts, Timeout: timeout,
 		IdempotencyKey: "batch/" + o.ID + "/" + strconv.Itoa(p.generation) + "/" + hex.EncodeToString(name[:]),
 	}
 }
@@ -191,11 +190,7 @@ func (r *runner) sealBlock(ctx context.Context, lines []pendingLine, out chan<- 
 		var e *schemas.Error
 		switch {
 		case err == nil:
-			block, err := r.block(ctx, lines, sealed)
-			if err != nil {
-				return err
-			}
-			return send(ctx, out, block)
+			return send(ctx, out, block(lines, sealed))
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case schemas.Retriable(err) && time.Now().Before(patience):
@@ -259,22 +254,14 @@ func (r *runner) drop(lines []pendingLine, timeout time.Duration) error {
 }
 
 // block puts lines and what was sealed of them together.
-func (r *runner) block(ctx context.Context, lines []pendingLine, sealed []producers.Sealed) ([]sealedLine, error) {
-	catalogue, err := r.c.Catalogue(ctx)
-	if err != nil {
-		return nil, err
-	}
+func block(lines []pendingLine, sealed []producers.Sealed) []sealedLine {
 	block := make([]sealedLine, len(lines))
 	for i, l := range lines {
-		a := sealed[i].Attributes
+		a := &sealed[i].Attributes
 		block[i] = sealedLine{sealed: sealed[i], publishedLine: publishedLine{
-			Line: l.number, CustomID: l.customID, Generation: l.generation, Job: a.ID, Budget: a.Budget, Time: a.Time, Expiry: a.Expiry,
+			Line: l.number, CustomID: l.customID, Generation: l.generation, Job: a.ID, Budget: a.Budget, Tokens: sealed[i].Tokens,
+			Time: a.Time, Expiry: a.Expiry,
 		}}
-		if m, err := catalogue.Find(string(a.Model)); err == nil {
-			if cost, err := producers.Estimate(l.call, m, schemas.One, 0); err == nil {
-				block[i].Tokens = cost.Tokens
-			}
-		}
 	}
-	return block, nil
+	return block
 }

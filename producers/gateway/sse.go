@@ -22,7 +22,7 @@ type step struct {
 func (q *request) stream(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	steps := make(chan step)
+	steps := make(chan step, stepsAhead)
 	go func() {
 		defer close(steps)
 		for e, err := range q.handle.Events(ctx) {
@@ -36,6 +36,9 @@ func (q *request) stream(w http.ResponseWriter, r *http.Request) error {
 	s := &sse{q: q, w: w, c: http.NewResponseController(w)}
 	return s.run(r.Context(), steps)
 }
+
+// stepsAhead is how many events may wait to be written: those that are there together leave together.
+const stepsAhead = 64
 
 // sse writes one stream of server-sent events.
 type sse struct {
@@ -58,7 +61,7 @@ func (s *sse) run(ctx context.Context, steps <-chan step) error {
 		case <-ctx.Done():
 			return errGone
 		case <-idle.C:
-			err = s.send([]byte(": keep-alive\n\n"))
+			err = s.send([]byte(": keep-alive\n\n"), true)
 		case next, open := <-steps:
 			idle.Reset(s.q.g.o.KeepAlive)
 			switch {
@@ -70,7 +73,7 @@ func (s *sse) run(ctx context.Context, steps <-chan step) error {
 			case next.event.Answer != nil:
 				return s.end(next.event.Answer)
 			}
-			err = s.event(next.event.Data)
+			err = s.event(next.event.Data, len(steps) == 0)
 		}
 		if err != nil {
 			return err
@@ -78,8 +81,8 @@ func (s *sse) run(ctx context.Context, steps <-chan step) error {
 	}
 }
 
-// send writes bytes of the stream and flushes them.
-func (s *sse) send(b []byte) error {
+// send writes bytes of the stream; flush sends everything written so far on its way.
+func (s *sse) send(b []byte, flush bool) error {
 	if !s.begun {
 		h := s.w.Header()
 		h.Set("Content-Type", "text/event-stream")
@@ -89,9 +92,14 @@ func (s *sse) send(b []byte) error {
 		s.w.WriteHeader(http.StatusOK)
 		s.begun = true
 	}
-	s.q.g.extend(s.w)
+	if flush {
+		s.q.g.extend(s.w)
+	}
 	if _, err := s.w.Write(b); err != nil {
 		return errGone
+	}
+	if !flush {
+		return nil
 	}
 	if err := s.c.Flush(); err != nil {
 		return errGone
@@ -100,12 +108,12 @@ func (s *sse) send(b []byte) error {
 }
 
 // event passes one event on. A chunk that only tells the usage waits for the end.
-func (s *sse) event(data []byte) error {
+func (s *sse) event(data []byte, flush bool) error {
 	if usageOnly(data) {
 		s.usage = data
 		return nil
 	}
-	return s.send(s.frame(data))
+	return s.send(s.frame(data), flush)
 }
 
 // usageOnly reports whether a chunk has a usage and no choices.
@@ -161,7 +169,7 @@ func (s *sse) end(a *producers.Answer) error {
 	if s.q.call.URL != openai.PathResponses {
 		b = append(b, "data: [DONE]\n\n"...)
 	}
-	return s.send(b)
+	return s.send(b, true)
 }
 
 // fail ends a stream that broke. Before the first event the refusal has its own status; after it the error is an event,
@@ -176,5 +184,5 @@ func (s *sse) fail(err error) error {
 	if s.q.call.URL == openai.PathResponses {
 		b = []byte("event: error\ndata: ")
 	}
-	return s.send(append(append(b, refusal.Body()...), "\n\n"...))
+	return s.send(append(append(b, refusal.Body()...), "\n\n"...), true)
 }

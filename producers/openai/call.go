@@ -60,6 +60,9 @@ type Call struct {
 	Choices int64
 	// PromptBytes bounds the size of the prompt. No tokenizer makes more tokens than bytes.
 	PromptBytes int64
+	// BeyondText says that tokens do not follow from bytes: there are pictures, recordings or files, or state that lies
+	// with the engine.
+	BeyondText bool
 	// Unknown lists fields that OpenAI's API does not have, at most 16. They are passed on: the engine may know them.
 	Unknown []string
 
@@ -126,11 +129,29 @@ func (c *Call) readJSON(body []byte) error {
 		return firstOf(err)
 	}
 	c.Unknown = unknown(c.URL, o)
+	c.BeyondText = o.Get("previous_response_id") != nil || o.Get("conversation") != nil || hasMedia(body)
 	c.Body = body
 	if stripped := o.Without(extensions...); len(stripped) < len(o) {
 		c.Body = stripped.Append(make([]byte, 0, len(body)))
 	}
 	return nil
+}
+
+// mediaTypes are the types of message parts that are not text.
+var mediaTypes = [][]byte{[]byte(`"image_url"`), []byte(`"input_image"`), []byte(`"input_audio"`), []byte(`"file"`), []byte(`"input_file"`)}
+
+// hasMedia reports whether a message may have parts that are not text. Text that only looks so makes the worst case of a
+// price a little worse.
+func hasMedia(body []byte) bool {
+	if !bytes.Contains(body, []byte(`"type"`)) {
+		return false
+	}
+	for _, t := range mediaTypes {
+		if bytes.Contains(body, t) {
+			return true
+		}
+	}
+	return false
 }
 
 // firstOf takes the first of joined errors: a caller mends one field at a time.

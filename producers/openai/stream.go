@@ -1,7 +1,9 @@
 package openai
 
 import (
+	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/cocoon-network/cocoon/schemas"
@@ -12,6 +14,8 @@ import (
 type Assembler struct {
 	url   string
 	usage bool // the caller wants the stream to end with its usage
+	// choicesAsked is how many answers the caller asked for.
+	choicesAsked int64
 
 	head     head // of the first event, repeated in those we make
 	choices  map[int]*choice
@@ -39,7 +43,7 @@ type choice struct {
 
 // NewAssembler follows the stream of a call.
 func NewAssembler(c *Call) *Assembler {
-	return &Assembler{url: c.URL, usage: c.IncludeUsage, choices: map[int]*choice{}, parts: map[[2]int]*strings.Builder{}}
+	return &Assembler{url: c.URL, usage: c.IncludeUsage, choicesAsked: c.Choices, choices: map[int]*choice{}, parts: map[[2]int]*strings.Builder{}}
 }
 
 // toolCall is a tool call in a chunk or, without index, in a whole answer.
@@ -167,6 +171,25 @@ func (a *Assembler) addResponse(event []byte) error {
 	}
 	return nil
 }
+
+// Ended reports, by a look at the end of a stream that came whole from its engine, that nothing has to be completed. It
+// is quick and says false when in doubt; Finish, after Add of all events, is exact.
+func (a *Assembler) Ended(events [][]byte) bool {
+	if a.choicesAsked > 1 {
+		return false
+	}
+	tail := events[max(0, len(events)-lastEvents):]
+	contains := func(mark string) bool {
+		return slices.ContainsFunc(tail, func(e []byte) bool { return bytes.Contains(e, []byte(mark)) })
+	}
+	if a.url == PathResponses {
+		return contains(`"type":"response.completed"`) || contains(`"type":"response.incomplete"`)
+	}
+	return contains(`"finish_reason":"`) && (!a.usage || contains(`"usage":{`))
+}
+
+// lastEvents is how many events the end of a stream has: the finish reason and the usage.
+const lastEvents = 2
 
 // Finish returns the events that are still missing, given the body that the same call without streaming would have
 // had. It fails with KindEngine when what the reader has been given is not a beginning of that body: the job was run
