@@ -12,6 +12,7 @@ import (
 
 	consumerscli "github.com/cocoon-network/cocoon/consumers/cli"
 	enclavecli "github.com/cocoon-network/cocoon/enclave/cli"
+	producerscli "github.com/cocoon-network/cocoon/producers/cli"
 	"github.com/cocoon-network/cocoon/schemas/cli"
 	settlementcli "github.com/cocoon-network/cocoon/settlement/cli"
 )
@@ -22,11 +23,14 @@ type benchmark func(ctx context.Context, quick bool) (cli.BenchResult, error)
 
 // benchmarks are all of them, in the order in which "all" runs them.
 func benchmarks() ([]string, map[string]benchmark) {
-	return []string{"seal", "broker", "pipeline", "settle"}, map[string]benchmark{
+	return []string{"seal", "broker", "pipeline", "engine", "settle", "gateway", "batch"}, map[string]benchmark{
 		"seal":     enclavecli.BenchSeal,
 		"broker":   enclavecli.BenchBroker,
 		"pipeline": consumerscli.BenchPipeline,
+		"engine":   consumerscli.BenchEngine,
 		"settle":   settlementcli.BenchSettle,
+		"gateway":  producerscli.BenchGateway,
+		"batch":    producerscli.BenchBatch,
 	}
 }
 

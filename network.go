@@ -38,6 +38,8 @@ import (
 const (
 	// upBlockTime is the time between blocks of the embedded chain while something waits.
 	upBlockTime = 400 * time.Millisecond
+	// chainPoll is the pause between looks at the embedded chain, which is in this process.
+	chainPoll = 500 * time.Millisecond
 	// upDrain is how long running jobs may take after Ctrl-C; then they go back to the queue.
 	upDrain = 10 * time.Second
 	// readyTimeout bounds the time from the start to the first key that jobs can be sealed to.
@@ -219,7 +221,7 @@ func (n *network) runBroker(ctx context.Context) error {
 	}
 	return enclavecli.ServeBroker(ctx, enclavecli.BrokerOptions{
 		Bus: n.bus, Attester: machine, Trust: n.trust, Collateral: n.platform.Collateral(),
-		Store: broker.NewFileStore(n.data.sub("broker/state")), Sealer: sealer, Found: true, LeaseTerm: n.conf.Lease,
+		Store: broker.NewFileStore(n.data.sub("broker/state")), Sealer: sealer, Found: true, LeaseTerm: n.conf.Lease, Documents: n.platform.Documents,
 		Ready: func(*broker.Broker) { n.serveOnce.Do(func() { close(n.serving) }) }, Log: n.conf.Log,
 	})
 }
@@ -228,7 +230,7 @@ func (n *network) runBroker(ctx context.Context) error {
 func (n *network) runSettlement(ctx context.Context) error {
 	return service.Run(ctx, service.Config{
 		Ledger: n.money.ledger, Bus: n.bus, Trust: n.trust, Verifier: n.verifier,
-		Deposits: n.money.deposits, Treasury: n.money.treasury, Payouts: n.conf.Payouts, Logger: n.conf.Log,
+		Deposits: n.money.deposits, Treasury: n.money.treasury, Payouts: n.conf.Payouts, Poll: chainPoll, Logger: n.conf.Log,
 	})
 }
 

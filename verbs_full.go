@@ -11,6 +11,7 @@ import (
 	producerscli "github.com/cocoon-network/cocoon/producers/cli"
 	settlementcli "github.com/cocoon-network/cocoon/settlement/cli"
 	"github.com/cocoon-network/cocoon/streams"
+	streamscli "github.com/cocoon-network/cocoon/streams/cli"
 )
 
 // buildKind is shown by version.
@@ -19,20 +20,20 @@ const buildKind = "full"
 // addVerbs hangs in every verb.
 func addVerbs(root *cobra.Command) {
 	models := producerscli.ModelsCommand()
-	models.AddCommand(enclavecli.ModelsSeal())
-	models.AddCommand(consumerscli.LocalModels()...)
+	models.AddCommand(enclavecli.ModelsSeal(), localModels())
 	for group, verbs := range map[string][]*cobra.Command{
 		groupRun: {
 			demoCommand(), upCommand(), workerCommand(), consumerscli.Engine(tiny.FS()), producerscli.GatewayCommand(),
-			enclavecli.Broker(), settlementcli.Settle(),
+			enclavecli.Broker(), settlementcli.Settle(), withNetwork(streamscli.Control(connect)), withNetwork(consumerscli.Dashboard(connect)),
 		},
 		groupUse: {producerscli.JobCommand(), producerscli.BatchCommand(), models},
 		groupOperate: {
 			doctorCommand(), benchCommand(), withNetwork(consumerscli.Workers(connect)),
+			withNetwork(streamscli.Consumers(connect)), withNetwork(streamscli.DLQ(connect)), withNetwork(streamscli.Topology(connect)),
 		},
 		groupTrust: {
 			enclavecli.AttestCommand(), withNetwork(enclavecli.PolicyCommand(enclavecli.OverBus(connect))),
-			withNetwork(enclavecli.CatalogueCommand(enclavecli.OverBus(connect))), enclavecli.Keys(), enclavecli.Receipt(),
+			withNetwork(enclavecli.CatalogueCommand(enclavecli.OverBus(connect))), enclavecli.Keys(), settlementcli.Receipt(),
 			settlementcli.Account(), settlementcli.Payouts(), settlementcli.Reconcile(),
 		},
 	} {
@@ -40,6 +41,13 @@ func addVerbs(root *cobra.Command) {
 			root.AddCommand(grouped(group, verb))
 		}
 	}
+}
+
+// localModels is `cocoon models local`: the model files on this machine.
+func localModels() *cobra.Command {
+	local := &cobra.Command{Use: "local", Short: "Model files on this machine and what an engine has loaded"}
+	local.AddCommand(consumerscli.LocalModels()...)
+	return local
 }
 
 // Flags of verbs that speak to a network.
