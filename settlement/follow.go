@@ -26,6 +26,8 @@ type walletRow struct {
 	query   ton.QueryID
 	stopped string
 	forced  bool
+	// explained says that an operator has looked at a difference to the chain, which is written off next.
+	explained bool
 }
 
 // pageLimit is how many transactions are booked in one commit.
@@ -58,16 +60,16 @@ func (l *Ledger) openWallet(ctx context.Context, address schemas.Owner, as role)
 // wallet reads a followed wallet.
 func (t *tx) wallet(address schemas.Owner) (w walletRow, err error) {
 	var cursor string
-	var forced int64
-	found, err := t.one([]any{&w.id, &w.role, &cursor, &w.query, &w.stopped, &forced},
-		"SELECT id, role, cursor, next_query, stopped, forced FROM wallets WHERE address = ?", string(address))
+	var forced, explained int64
+	found, err := t.one([]any{&w.id, &w.role, &cursor, &w.query, &w.stopped, &forced, &explained},
+		"SELECT id, role, cursor, next_query, stopped, forced, explained FROM wallets WHERE address = ?", string(address))
 	if err == nil && !found {
 		err = schemas.Errorf(schemas.KindNotFound, "wallet %s is not followed", address)
 	}
 	if err != nil {
 		return w, err
 	}
-	w.address, w.forced = address, forced != 0
+	w.address, w.forced, w.explained = address, forced != 0, explained != 0
 	if w.cursor, err = ton.ParseCursor(cursor); err != nil {
 		err = corrupt("cursor of wallet %s: %w", address, err)
 	}

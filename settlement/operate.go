@@ -92,9 +92,9 @@ func (l *Ledger) unforce(ctx context.Context, w walletRow) error {
 	})
 }
 
-// ResumePayouts lets payouts go on. If the chain shows payments that this ledger does not know, adopt must be set: they
-// are then booked against the owners that received them, so that nobody is paid twice, and against "unexplained" for
-// all other receivers. KindConflict without it.
+// ResumePayouts lets payouts go on. If the chain shows payments that this ledger does not know, adopt must be set, or the
+// answer is KindConflict: they are then booked against the owners that received them, so that nobody is paid twice, and
+// against "unexplained" for all other receivers. With adopt a balance that nobody can explain is written off, too.
 func (l *Ledger) ResumePayouts(ctx context.Context, adopt bool) error {
 	return l.write(ctx, func(t *tx) error {
 		strangers, err := t.strangers(strangerAccepted, strangerExecuted)
@@ -112,7 +112,8 @@ func (l *Ledger) ResumePayouts(ctx context.Context, adopt bool) error {
 				return err
 			}
 		}
-		_, err = t.exec("UPDATE wallets SET stopped = '' WHERE role = 'treasury'")
+		_, err = t.exec("UPDATE wallets SET explained = CASE WHEN stopped = ? THEN ? ELSE explained END, stopped = '' WHERE role = 'treasury'",
+			string(AlertUnexplained), flag(adopt))
 		return err
 	})
 }

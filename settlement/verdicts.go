@@ -215,7 +215,8 @@ func (t *tx) insertStranger(w walletRow, at ton.Tx, message uint64, state string
 const idleGas = schemas.TON / 20
 
 // bookGas posts what the chain took since the last time: the difference between book and proven balance at a moment
-// when nothing is in flight. More than the batches since then can have cost is not gas, and stops payouts.
+// when nothing is in flight. More than the batches since then can have cost is not gas: it stops payouts until an
+// operator has it written off.
 func (p *Payer) bookGas(ctx context.Context, state ton.State) error {
 	return p.cfg.Ledger.write(ctx, func(t *tx) error {
 		w, err := t.wallet(p.cfg.Treasury.Address())
@@ -256,17 +257,24 @@ func (p *Payer) postGas(t *tx, w walletRow, treasury int64, missing schemas.Nano
 		WHERE i.batch = b.number)), 0) FROM batches b WHERE b.wallet = ? AND b.settled_lt > ?`, w.id, last); err != nil {
 		return err
 	}
+	name := acctGas
 	if missing > cost-paid+idleGas || missing < -idleGas {
+		name = acctUnexplained
+	}
+	if name == acctUnexplained && !w.explained {
 		return p.alert(t, w, AlertUnexplained, w.cursor.String(), fmt.Sprintf("the chain shows %s less than the book", missing))
 	}
-	gas, err := t.account(acctGas)
+	account, err := t.account(name)
 	if err != nil {
+		return err
+	}
+	if _, err := t.exec("UPDATE wallets SET explained = 0 WHERE id = ?", w.id); err != nil {
 		return err
 	}
 	var count int64 // several may fall on one cursor: storage fees show without a transaction
 	if _, err := t.one([]any{&count}, "SELECT COUNT(*) FROM entries WHERE kind = ?", entryGas); err != nil {
 		return err
 	}
-	_, err = t.post(entryGas, w.cursor.String()+"/"+strconv.FormatInt(count, 10), w.cursor.LT, posting{gas, -missing}, posting{treasury, missing})
+	_, err = t.post(entryGas, w.cursor.String()+"/"+strconv.FormatInt(count, 10), w.cursor.LT, posting{account, -missing}, posting{treasury, missing})
 	return err
 }

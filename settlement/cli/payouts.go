@@ -198,7 +198,7 @@ func payoutsResume() *cobra.Command {
 	var adopt bool
 	cmd := steer("resume", "Let payouts go on", 0,
 		func(ctx context.Context, l *settlement.Ledger, _ []string) error { return l.ResumePayouts(ctx, adopt) })
-	cmd.Flags().BoolVar(&adopt, "adopt", false, "book payments of the treasury that the ledger does not know against their receivers")
+	cmd.Flags().BoolVar(&adopt, "adopt", false, "book payments that the ledger does not know against their receivers, and write off what nobody can explain")
 	return cmd
 }
 

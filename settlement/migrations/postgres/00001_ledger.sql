@@ -101,7 +101,8 @@ CREATE TABLE wallets (
     cursor     TEXT    NOT NULL DEFAULT '',
     next_query BIGINT  NOT NULL DEFAULT 0,
     stopped    TEXT    NOT NULL DEFAULT '', -- why payouts are stopped, '' while they run
-    forced     BIGINT NOT NULL DEFAULT 0   -- the next round pays everything
+    forced     BIGINT NOT NULL DEFAULT 0, -- the next round pays everything
+    explained  BIGINT NOT NULL DEFAULT 0   -- the next difference to the chain is written off
 );
 
 CREATE TABLE deposits (
