@@ -126,3 +126,14 @@ func TestProbe(t *testing.T) {
 		t.Errorf("no driver: %+v, %v", findings, err)
 	}
 }
+
+func TestModes(t *testing.T) {
+	t.Parallel()
+	for want, s := range map[string]State{
+		"none": {}, "off": {Capable: true}, "on": {Capable: true, Enabled: true}, "devtools": {Capable: true, Enabled: true, DevTools: true},
+	} {
+		if got := s.mode(); got != want {
+			t.Errorf("%+v: %s, want %s", s, got, want)
+		}
+	}
+}

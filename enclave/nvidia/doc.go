@@ -3,7 +3,8 @@
 // Start with [Verifier.Verify]: it checks an SPDM measurement report and its certificate chain offline, down to a pinned
 // root, and answers with a [Report]. [Report.Match] compares a report with the golden values of a policy. On the other
 // side, [Collector] asks the GPUs of this machine through a [Library]; the one over NVIDIA's own library is built only
-// with cgo and the tag nvml ([Open] says so otherwise), because it compiles against the vendor's headers.
+// with cgo and the tag nvml ([Open] says so otherwise), because it compiles against the vendor's headers. [Probe] tells
+// without any signature which GPUs could attest, [NVML.Vitals] how they are doing.
 //
 // What is verified, and refused when it is not so:
 //

@@ -65,6 +65,53 @@ func (n *NVML) Devices() ([]Device, error) {
 	return devices, nil
 }
 
+// Vitals reads how every GPU is doing. A GPU that cannot be read is one with a fault, not an error; an error means that
+// the library itself does not answer.
+func (n *NVML) Vitals() ([]Vitals, error) {
+	state, err := n.State()
+	if err != nil {
+		return nil, err
+	}
+	count, r := n.lib.DeviceGetCount()
+	if r != nvml.SUCCESS {
+		return nil, failure(r)
+	}
+	list := make([]Vitals, 0, count)
+	for i := range count {
+		v := Vitals{Name: fmt.Sprintf("GPU %d", i), CC: state.mode()}
+		if d, r := n.lib.DeviceGetHandleByIndex(i); r != nvml.SUCCESS {
+			v.Fault = "lost: " + r.Error()
+		} else {
+			v.read(d)
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// read fills in what a device says. What a GPU does not support is left out; what it fails to say is a fault.
+func (v *Vitals) read(d nvml.Device) {
+	check := func(what string, r nvml.Return) bool {
+		if r != nvml.SUCCESS && r != nvml.ERROR_NOT_SUPPORTED && v.Fault == "" {
+			v.Fault = what + ": " + r.Error()
+		}
+		return r == nvml.SUCCESS
+	}
+	if name, r := d.GetName(); check("name", r) {
+		v.Name = name
+	}
+	if m, r := d.GetMemoryInfo(); check("memory", r) {
+		v.MemoryUsed, v.MemoryTotal = m.Used, m.Total
+	}
+	if u, r := d.GetUtilizationRates(); check("utilisation", r) {
+		v.Utilisation = int(u.Gpu)
+	}
+	errors, r := d.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC)
+	if check("memory errors", r) && errors > 0 {
+		v.Fault = fmt.Sprintf("%d uncorrectable memory errors since it started", errors)
+	}
+}
+
 // nvmlDevice is one GPU of the library.
 type nvmlDevice struct{ d nvml.Device }
 

@@ -19,6 +19,9 @@ func (n *NVML) State() (State, error) { return State{}, notBuilt() }
 // Devices implements [Library].
 func (n *NVML) Devices() ([]Device, error) { return nil, notBuilt() }
 
+// Vitals says that this build cannot ask GPUs.
+func (n *NVML) Vitals() ([]Vitals, error) { return nil, notBuilt() }
+
 // notBuilt is the typed reason.
 func notBuilt() error {
 	return &schemas.Error{

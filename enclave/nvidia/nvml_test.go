@@ -74,3 +74,51 @@ func TestNVML(t *testing.T) {
 		caps, state = keptCaps, keptState
 	}
 }
+
+func TestVitals(t *testing.T) {
+	t.Parallel()
+	ecc, memory := uint64(0), nvml.SUCCESS
+	device := &mock.Device{
+		GetNameFunc:             func() (string, nvml.Return) { return "NVIDIA H100 PCIe", nvml.SUCCESS },
+		GetMemoryInfoFunc:       func() (nvml.Memory, nvml.Return) { return nvml.Memory{Used: 1, Total: 2}, memory },
+		GetUtilizationRatesFunc: func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{Gpu: 37}, nvml.SUCCESS },
+		GetTotalEccErrorsFunc: func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) {
+			return ecc, nvml.SUCCESS
+		},
+	}
+	n := &NVML{&mock.Interface{
+		DeviceGetCountFunc: func() (int, nvml.Return) { return 2, nvml.SUCCESS },
+		DeviceGetHandleByIndexFunc: func(i int) (nvml.Device, nvml.Return) {
+			if i == 1 {
+				return nil, nvml.ERROR_GPU_IS_LOST
+			}
+			return device, nvml.SUCCESS
+		},
+		SystemGetConfComputeCapabilitiesFunc: func() (nvml.ConfComputeSystemCaps, nvml.Return) {
+			return nvml.ConfComputeSystemCaps{}, nvml.ERROR_NOT_SUPPORTED
+		},
+	}}
+	read := func() []Vitals {
+		t.Helper()
+		list, err := n.Vitals()
+		if err != nil || len(list) != 2 {
+			t.Fatalf("%v, %v", list, err)
+		}
+		return list
+	}
+	list := read()
+	if want := (Vitals{Name: "NVIDIA H100 PCIe", CC: "none", MemoryUsed: 1, MemoryTotal: 2, Utilisation: 37}); list[0] != want {
+		t.Errorf("healthy: %+v", list[0])
+	}
+	if list[1].Fault == "" {
+		t.Error("a lost GPU is healthy")
+	}
+	ecc = 3
+	if read()[0].Fault == "" {
+		t.Error("a GPU with broken memory is healthy")
+	}
+	ecc, memory = 0, nvml.ERROR_UNKNOWN
+	if read()[0].Fault == "" {
+		t.Error("a GPU that cannot be read is healthy")
+	}
+}
