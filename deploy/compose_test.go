@@ -48,7 +48,7 @@ func TestComposeRunsRealVerbs(t *testing.T) {
 			}
 		}
 	}
-	for _, verb := range []string{"control", "broker", "worker", "settle", "gateway"} {
+	for _, verb := range []string{"control", "broker", "worker", "settle", "gateway", "dashboard"} {
 		if !ran[verb] {
 			t.Errorf("no service runs cocoon %s", verb)
 		}

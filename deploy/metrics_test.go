@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cocoon-network/cocoon/consumers"
+	"github.com/cocoon-network/cocoon/settlement/service"
 	"github.com/cocoon-network/cocoon/streams/control"
 )
 
@@ -74,7 +75,7 @@ var foreign = map[string][]string{
 func exported(t *testing.T) collected {
 	t.Helper()
 	c := collected{}
-	c.MustRegister(control.New(nil, control.Options{}))
+	c.MustRegister(control.New(nil, control.Options{}), &service.Services{})
 	consumers.NewMetrics(c)
 	if len(c) < 40 || !slices.Contains(c["cocoon_backlog_jobs"], "class") {
 		t.Fatalf("our collectors describe only %d metrics: %v", len(c), slices.Sorted(maps.Keys(c)))
