@@ -243,7 +243,7 @@ func (b *Bus) Replay(ctx context.Context, seq uint64) (Ack, error) {
 
 // clearFailed removes the failed outcome of a job that is to run again.
 func (b *Bus) clearFailed(ctx context.Context, a schemas.Attributes) error {
-	s, err := b.directGet(ctx, StreamOutcomes, SubjectOutcome(a.Tenant, a.ID))
+	s, err := b.leaderGet(ctx, StreamOutcomes, leaderQuery{Last: SubjectOutcome(a.Tenant, a.ID)})
 	if errors.Is(err, schemas.KindNotFound) {
 		return nil
 	}

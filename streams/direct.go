@@ -170,7 +170,7 @@ func (b *Bus) deleteMessage(ctx context.Context, stream string, seq uint64) erro
 	})
 	if apiCode(err) == codeDeleteFailed {
 		// The server says the same for a message that is gone and for one that it could not delete.
-		if _, errGet := b.directSeq(ctx, stream, seq); errors.Is(errGet, schemas.KindNotFound) {
+		if _, errGet := b.leaderGet(ctx, stream, leaderQuery{Seq: seq}); errors.Is(errGet, schemas.KindNotFound) {
 			return nil
 		}
 	}

@@ -48,7 +48,7 @@ func (b *Bus) QueuedAt(ctx context.Context, stream string, seq uint64) (Queued, 
 	if !strings.HasPrefix(stream, "JOBS_") || stream == StreamAdvisories {
 		return Queued{}, schemas.FieldError("stream", "is not a job stream")
 	}
-	s, err := b.directSeq(ctx, stream, seq)
+	s, err := b.leaderGet(ctx, stream, leaderQuery{Seq: seq})
 	if err != nil {
 		return Queued{}, err
 	}
@@ -62,7 +62,7 @@ func (b *Bus) ScanQueued(ctx context.Context, shard int, tenant schemas.TenantID
 	if tenant != "" {
 		filter = fmt.Sprintf("q.%d.*.*.*.%s", shard, tenant)
 	}
-	return b.scan(ctx, StreamJobs(shard), filter, from, func(s stored) (bool, error) {
+	return b.scanAll(ctx, StreamJobs(shard), filter, from, func(s stored) (bool, error) {
 		j, err := newQueued(StreamJobs(shard), s)
 		if err != nil {
 			b.log.Error("a queued message has a foreign subject", "subject", s.subject, "seq", s.seq)
@@ -102,7 +102,7 @@ func (b *Bus) End(ctx context.Context, j Queued, status schemas.Status, kind sch
 // Commit points: the dead letter, the outcome, the removal; each may be repeated.
 func (b *Bus) Bury(ctx context.Context, j Queued, cause error, deliveries int) error {
 	if j.Attributes.ID != "" {
-		_, err := b.directGet(ctx, StreamOutcomes, SubjectOutcome(j.Tenant, j.Attributes.ID))
+		_, err := b.leaderGet(ctx, StreamOutcomes, leaderQuery{Last: SubjectOutcome(j.Tenant, j.Attributes.ID)})
 		if err == nil {
 			return b.deleteMessage(ctx, j.Ack.Stream, j.Ack.Seq)
 		}

@@ -77,3 +77,30 @@ func (b *Bus) Stored(ctx context.Context, stream string, f func(StoredMessage) e
 		return true, f(StoredMessage{Stream: stream, Seq: s.seq, Subject: s.subject, Header: s.header, Body: s.data})
 	})
 }
+
+// StreamHealth is the state of a stream's replicas.
+type StreamHealth struct {
+	// Leader is the name of the server that leads it, "" while none does; on a single server it is that server.
+	Leader string
+	// Replicas is the number of copies, Current how many of them, the leader included, are up to date.
+	Replicas, Current int
+}
+
+// StreamHealth asks for the state of a stream's replicas.
+func (b *Bus) StreamHealth(ctx context.Context, stream string) (StreamHealth, error) {
+	info, err := b.streamInfo(ctx, stream)
+	if err != nil {
+		return StreamHealth{}, err
+	}
+	h := StreamHealth{Replicas: info.Config.Replicas}
+	if info.Cluster == nil || info.Cluster.Leader == "" {
+		return h, nil
+	}
+	h.Leader, h.Current = info.Cluster.Leader, 1
+	for _, r := range info.Cluster.Replicas {
+		if r.Current && !r.Offline {
+			h.Current++
+		}
+	}
+	return h, nil
+}

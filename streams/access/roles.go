@@ -210,7 +210,7 @@ func Settler() Permissions {
 func Control() Permissions {
 	var p Permissions
 	p.publish(
-		apiOwn+".INFO", apiOwn+".STREAM.LIST", apiOwn+".STREAM.INFO.*", apiOwn+".STREAM.MSG.DELETE.*",
+		apiOwn+".INFO", apiOwn+".STREAM.LIST", apiOwn+".STREAM.INFO.*", apiOwn+".STREAM.MSG.GET.*", apiOwn+".STREAM.MSG.DELETE.*",
 		apiOwn+".CONSUMER.CREATE.*.*", apiOwn+".CONSUMER.CREATE.*.*.>", apiOwn+".CONSUMER.INFO.*.*", apiOwn+".CONSUMER.LIST.*",
 		apiOwn+".CONSUMER.DELETE.*.*", apiOwn+".CONSUMER.MSG.NEXT.OUT.*", apiOwn+".CONSUMER.MSG.NEXT.JOBS_ADV.control",
 		apiOwn+".DIRECT.GET.*", apiOwn+".DIRECT.GET.*.>",
@@ -228,7 +228,7 @@ func Operator() Permissions {
 	var p Permissions
 	p.publish(
 		apiOwn+".INFO", apiOwn+".STREAM.CREATE.*", apiOwn+".STREAM.UPDATE.*", apiOwn+".STREAM.INFO.*",
-		apiOwn+".STREAM.LIST", apiOwn+".STREAM.NAMES", apiOwn+".STREAM.MSG.DELETE.DLQ", apiOwn+".STREAM.MSG.DELETE.OUT",
+		apiOwn+".STREAM.LIST", apiOwn+".STREAM.NAMES", apiOwn+".STREAM.MSG.GET.*", apiOwn+".STREAM.MSG.DELETE.DLQ", apiOwn+".STREAM.MSG.DELETE.OUT",
 		apiOwn+".STREAM.PURGE.WEIGHTS",
 		apiOwn+".CONSUMER.CREATE.*.*", apiOwn+".CONSUMER.CREATE.*.*.>", apiOwn+".CONSUMER.INFO.*.*", apiOwn+".CONSUMER.LIST.*",
 		apiOwn+".CONSUMER.DELETE.*.*", apiOwn+".CONSUMER.PAUSE.*.*", apiOwn+".DIRECT.GET.*", apiOwn+".DIRECT.GET.*.>",
