@@ -61,7 +61,7 @@ checked=$(mktemp -d)
 trap 'rm -rf "$checked"' EXIT
 BUNDLE=$bundle HOST_VOLUME=$host RUN=$checked sh "$here/mkosi.extra/usr/lib/cocoon/configure" || fail "the guest would refuse this configuration"
 
-set -- "$qemu" -name cocoon -nodefaults -nographic -vga none -m "$memory" -smp "$cpus" \
+set -- "$qemu" -name guest -nodefaults -nographic -vga none -m "$memory" -smp "$cpus" \
 	-drive "file=$image,if=none,id=root,format=raw,readonly=on" -device virtio-blk-pci,drive=root,serial=cocoon-root,bootindex=0 \
 	-drive "file=$bundle,if=none,id=bundle,format=raw,readonly=on" -device virtio-blk-pci,drive=bundle,serial=cocoon-bundle \
 	-drive "file=$host,if=none,id=host,format=raw,readonly=on" -device virtio-blk-pci,drive=host,serial=cocoon-host \
