@@ -22,6 +22,8 @@ var audits = []struct{ rule, query string }{
 		AND a.balance <> COALESCE((SELECT SUM(amount) FROM items WHERE state = 'open'), 0)`},
 	{"withdrawals set aside are those pending", `SELECT a.name FROM accounts a WHERE a.name = 'withdrawals'
 		AND a.balance <> COALESCE((SELECT SUM(amount) FROM withdrawals WHERE state = 'pending'), 0)`},
+	{"what owners were paid is the sum of their paid items", `SELECT o.address FROM owners o LEFT JOIN (SELECT account, SUM(amount) AS amount
+		FROM items WHERE state = 'paid' GROUP BY account) i ON i.account = o.account WHERE o.paid <> COALESCE(i.amount, 0) LIMIT 1`},
 	{"open items belong to open batches", `SELECT CAST(i.batch AS TEXT) FROM items i JOIN batches b ON b.number = i.batch
 		WHERE (i.state = 'open') <> (b.state IN ('signed', 'accepted')) LIMIT 1`},
 }

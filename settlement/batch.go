@@ -340,12 +340,16 @@ func (t *tx) settle(number uint64, state batchState, where ton.Tx, outs []ton.Ou
 
 // itemPaid closes an item that the chain shows.
 func (t *tx) itemPaid(batch uint64, i openItem, lt uint64) error {
+	var err error
 	if i.withdrawal != "" {
-		if err := t.mark(i.withdrawal, "paid"); err != nil {
-			return err
-		}
+		err = t.mark(i.withdrawal, "paid")
+	} else {
+		_, err = t.exec("UPDATE owners SET paid = paid + ? WHERE account = ?", int64(i.amount), i.account)
 	}
-	_, err := t.exec("UPDATE items SET state = 'paid', out_lt = ? WHERE batch = ? AND position = ?", int64(lt), int64(batch), i.position)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec("UPDATE items SET state = 'paid', out_lt = ? WHERE batch = ? AND position = ?", int64(lt), int64(batch), i.position)
 	return err
 }
 

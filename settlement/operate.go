@@ -44,8 +44,7 @@ func (l *Ledger) Payouts(ctx context.Context) (s PayoutState, err error) {
 			"SELECT CAST(COALESCE(SUM(a.balance), 0) AS BIGINT) FROM owners o JOIN accounts a ON a.id = o.account":              &s.Owed,
 			"SELECT CAST(COALESCE(SUM(a.balance), 0) AS BIGINT) FROM tenants t JOIN accounts a ON a.id IN (t.account, t.stake)": &s.Held,
 			"SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM items WHERE state = 'open' AND withdrawal IS NULL":            &s.Inflight,
-			`SELECT CAST(COALESCE((SELECT SUM(amount) FROM items WHERE state = 'paid' AND withdrawal IS NULL), 0)
-				- COALESCE((SELECT SUM(returned) FROM owners), 0) AS BIGINT)`: &s.Paid,
+			"SELECT CAST(COALESCE(SUM(paid - returned), 0) AS BIGINT) FROM owners":                                              &s.Paid,
 		} {
 			if _, err := t.one([]any{into}, query); err != nil {
 				return err
@@ -200,10 +199,9 @@ func (l *Ledger) Payees(ctx context.Context, limit int) (all []Payee, err error)
 			err := scan(&p.Owner, &p.Owed, &p.Inflight, &p.Paid, &p.Minimum, &p.Flagged)
 			all = append(all, p)
 			return err
-		}, `SELECT o.address, a.balance, CAST(COALESCE(i.open, 0) AS BIGINT), CAST(COALESCE(i.paid, 0) - o.returned AS BIGINT), o.minimum, o.flagged
+		}, `SELECT o.address, a.balance, CAST(COALESCE(i.amount, 0) AS BIGINT), o.paid - o.returned, o.minimum, o.flagged
 			FROM owners o JOIN accounts a ON a.id = o.account
-			LEFT JOIN (SELECT account, SUM(CASE WHEN state = 'open' THEN amount ELSE 0 END) AS open,
-				SUM(CASE WHEN state = 'paid' THEN amount ELSE 0 END) AS paid FROM items GROUP BY account) i ON i.account = o.account
+			LEFT JOIN (SELECT account, SUM(amount) AS amount FROM items WHERE state = 'open' GROUP BY account) i ON i.account = o.account
 			ORDER BY a.balance DESC, o.address LIMIT ?`, limit)
 	})
 	return all, err

@@ -122,6 +122,7 @@ CREATE TABLE owners (
     address    TEXT    NOT NULL UNIQUE,
     minimum    BIGINT  NOT NULL DEFAULT 0,
     flagged    TEXT    NOT NULL DEFAULT '',
+    paid       BIGINT NOT NULL DEFAULT 0, -- the sum of its paid items, kept so that reading is cheap
     returned   BIGINT NOT NULL DEFAULT 0, -- payouts that came back, less payments that were adopted
     paid_entry BIGINT  NOT NULL DEFAULT 0, -- entries up to here are covered
     paid_seq   BIGINT  NOT NULL DEFAULT 0, -- receipts up to this stream position are covered
@@ -172,6 +173,7 @@ CREATE TABLE items (
     PRIMARY KEY (batch, position)
 );
 CREATE UNIQUE INDEX items_open ON items (address) WHERE state = 'open' AND recalled = 0;
+CREATE INDEX items_address ON items (address) WHERE state = 'open';
 CREATE INDEX items_account ON items (account, batch);
 
 -- What the treasury did without us.
