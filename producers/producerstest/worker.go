@@ -224,6 +224,8 @@ func Echo(_ context.Context, r *schemas.Request, emit func([]byte)) schemas.Resu
 	}
 	text := Say(q.Messages[len(q.Messages)-1].Content)
 	if q.Stream {
+		emit([]byte(`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":` + quote(q.Model) +
+			`,"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}`))
 		for _, word := range strings.SplitAfter(text, " ") {
 			emit(Chunk(q.Model, word, ""))
 		}
