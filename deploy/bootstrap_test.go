@@ -2,6 +2,9 @@ package deploy
 
 import (
 	"context"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +19,8 @@ import (
 const bootstrapTime = 2 * time.Minute
 
 // TestBootstrap brings a network up with docker/bootstrap.sh as the compose file does, without Docker: a real server, the
-// real program, broker and settlement as processes of their own. Every step is run twice: the second time changes nothing.
+// real program, broker and settlement as processes of their own. Every step is run twice: the
+// second time changes nothing. In the end a question to the gateway is answered by the worker.
 func TestBootstrap(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -57,6 +61,56 @@ func TestBootstrap(t *testing.T) {
 	if again := n.step(ctx, t, "tenant", "account ls -o json"); again != accounts || !strings.Contains(accounts, `"local"`) {
 		t.Errorf("accounts:\n%s\n%s", accounts, again)
 	}
+	n.answers(ctx, t)
+}
+
+// answers runs the roles that are left and asks the gateway until a worker has answered.
+func (n *bootstrapped) answers(ctx context.Context, t *testing.T) {
+	t.Helper()
+	port, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := port.Addr().String()
+	if err := port.Close(); err != nil {
+		t.Fatal(err)
+	}
+	defer n.start(ctx, t, "control")()
+	defer n.start(ctx, t, "worker", "--engine", "embedded", "--slots", "2", "--owner", "0:"+strings.Repeat("83", 32))()
+	gateway := exec.CommandContext(ctx, n.exe, "gateway", "--listen", address, "--trust", n.file("trust.json"), "--tenant", n.file("local.tenant.json"), "--state", n.file("gateway"))
+	defer n.launch(t, gateway)()
+	const question = `{"model": "cocoon-tiny", "messages": [{"role": "user", "content": "Translate to French: the red cat sleeps"}]}`
+	var last string
+	for ctx.Err() == nil {
+		last = n.ask(ctx, "http://"+address+"/v1/chat/completions", question)
+		if strings.Contains(last, "le chat rouge dort") {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+	t.Errorf("the network does not answer; last: %s", last)
+}
+
+// ask posts a question and returns the answer, or why there is none.
+func (n *bootstrapped) ask(ctx context.Context, url, question string) string {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(question))
+	if err != nil {
+		return err.Error()
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return err.Error()
+	}
+	return response.Status + " " + string(body)
 }
 
 // bootstrapped is a network that bootstrap.sh makes.
@@ -80,15 +134,25 @@ func (n *bootstrapped) run(ctx context.Context, name string, args ...string) (st
 func (n *bootstrapped) start(ctx context.Context, t *testing.T, role string, args ...string) (stop func()) {
 	t.Helper()
 	cmd := exec.CommandContext(ctx, n.exe, append([]string{role, "--trust", n.file("trust.json"), "--simulated", n.file("hardware")}, args...)...)
-	cmd.Env = n.env
+	return n.launch(t, cmd)
+}
+
+// launch starts a process of the network.
+func (n *bootstrapped) launch(t *testing.T, cmd *exec.Cmd) (stop func()) {
+	t.Helper()
+	var log strings.Builder // read only after Wait
+	cmd.Env, cmd.Stderr = n.env, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	return func() {
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Errorf("%s ended by itself: %v", role, err)
+			t.Errorf("%v ended by itself: %v", cmd.Args[1], err)
 		}
 		_ = cmd.Wait() // it was interrupted
+		if t.Failed() {
+			t.Logf("%v:\n%s", cmd.Args[1], log.String())
+		}
 	}
 }
 
