@@ -60,8 +60,8 @@ func (w *window) sum(now time.Time) streams.ReputationWindow {
 }
 
 // histogram counts durations in steps of a quarter power of two above one millisecond: a median is at most 19 % off, in
-// 72 numbers however long it runs.
-type histogram [72]uint32
+// 112 numbers up to three days.
+type histogram [112]uint32
 
 // step is the step of a duration.
 func step(d time.Duration) int {
