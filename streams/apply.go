@@ -103,8 +103,10 @@ func (b *Bus) compare(ctx context.Context, t Topology) ([]jetstream.StreamConfig
 	}
 	for name := range have {
 		if strings.HasPrefix(name, "JOBS_") && name != StreamAdvisories {
-			changes = append(changes, Change{Stream: name, Field: "shards", Have: "present", Want: "absent",
-				Refused: "shards may be added, never removed: the catalogue may still send jobs there"})
+			changes = append(changes, Change{
+				Stream: name, Field: "shards", Have: "present", Want: "absent",
+				Refused: "shards may be added, never removed: the catalogue may still send jobs there",
+			})
 		}
 	}
 	return configs, changes, nil
@@ -157,8 +159,10 @@ func differences(info *jetstream.StreamInfo, want jetstream.StreamConfig) []Chan
 	var changes []Change
 	for _, name := range names {
 		if have[name] != wanted[name] {
-			changes = append(changes, Change{Stream: want.Name, Field: name, Have: have[name], Want: wanted[name],
-				Refused: refusal(name, info, want)})
+			changes = append(changes, Change{
+				Stream: want.Name, Field: name, Have: have[name], Want: wanted[name],
+				Refused: refusal(name, info, want),
+			})
 		}
 	}
 	return changes

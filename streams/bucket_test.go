@@ -137,8 +137,10 @@ func TestWatch(t *testing.T) {
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		want := []string{"worker.a=1 false", "= false", "worker.c=3 false", "worker.a=4 false", "worker.c= true",
-			"worker.a=5 false", "worker.a=5 false", "worker.a=5 false", "worker.a=5 false", "worker.a= true"}
+		want := []string{
+			"worker.a=1 false", "= false", "worker.c=3 false", "worker.a=4 false", "worker.c= true",
+			"worker.a=5 false", "worker.a=5 false", "worker.a=5 false", "worker.a=5 false", "worker.a= true",
+		}
 		if fmt.Sprint(told) != fmt.Sprint(want) {
 			t.Errorf("told %q", told)
 		}

@@ -26,8 +26,10 @@ const (
 
 // Buckets lists all buckets.
 func Buckets() []BucketName {
-	return []BucketName{BucketKeys, BucketPolicy, BucketCatalogue, BucketWorkers, BucketCredit, BucketFleet,
-		BucketCollateral, BucketStatements}
+	return []BucketName{
+		BucketKeys, BucketPolicy, BucketCatalogue, BucketWorkers, BucketCredit, BucketFleet,
+		BucketCollateral, BucketStatements,
+	}
 }
 
 // stream is the stream behind the bucket.

@@ -133,8 +133,10 @@ const (
 
 // Ops lists all kinds of writes.
 func Ops() []Op {
-	return []Op{OpJob, OpOutcome, OpDone, OpExtend, OpRetry, OpTerminate, OpDead, OpDelete, OpBucket, OpObject, OpAudit,
-		OpTopology, OpConsumer}
+	return []Op{
+		OpJob, OpOutcome, OpDone, OpExtend, OpRetry, OpTerminate, OpDead, OpDelete, OpBucket, OpObject, OpAudit,
+		OpTopology, OpConsumer,
+	}
 }
 
 // maxAsync bounds the asynchronous publishes of a bus that wait for an acknowledgement.

@@ -88,9 +88,17 @@ func (c *Config) readContext() error {
 		set  *string
 		from string
 	}{
-		{&c.URL, f.URL}, {&c.Token, f.Token}, {&c.User, f.User}, {&c.Password, f.Password}, {&c.Creds, f.Creds},
-		{&c.NKeySeedFile, f.NKey}, {&c.CertFile, f.Cert}, {&c.CertKeyFile, f.Key}, {&c.CAFile, f.CA},
-		{&c.Inbox, f.Inbox}, {&c.APIPrefix, f.APIPrefix},
+		{&c.URL, f.URL},
+		{&c.Token, f.Token},
+		{&c.User, f.User},
+		{&c.Password, f.Password},
+		{&c.Creds, f.Creds},
+		{&c.NKeySeedFile, f.NKey},
+		{&c.CertFile, f.Cert},
+		{&c.CertKeyFile, f.Key},
+		{&c.CAFile, f.CA},
+		{&c.Inbox, f.Inbox},
+		{&c.APIPrefix, f.APIPrefix},
 	} {
 		if *field.set == "" {
 			*field.set = field.from

@@ -35,8 +35,10 @@ func newQueued(stream string, s stored) (Queued, error) {
 	if err != nil {
 		return Queued{}, err
 	}
-	j := Queued{Queue: Queue{q.route, q.class}, Tenant: q.tenant, Ack: Ack{Stream: stream, Seq: s.seq}, Stored: s.time,
-		header: s.header, data: s.data}
+	j := Queued{
+		Queue: Queue{q.route, q.class}, Tenant: q.tenant, Ack: Ack{Stream: stream, Seq: s.seq}, Stored: s.time,
+		header: s.header, data: s.data,
+	}
 	if a, err := attributesOf(q, s.header); err == nil {
 		j.Attributes = a
 	}
@@ -110,8 +112,10 @@ func (b *Bus) Bury(ctx context.Context, j Queued, cause error, deliveries int) e
 			return err
 		}
 	}
-	err := b.bury(ctx, deadMessage{route: j.Queue.Route, class: j.Queue.Class, tenant: j.Tenant, job: j.Attributes.ID,
-		origin: j.Ack, kind: schemas.KindOf(cause), reason: cause.Error(), deliveries: deliveries, header: j.header, data: j.data})
+	err := b.bury(ctx, deadMessage{
+		route: j.Queue.Route, class: j.Queue.Class, tenant: j.Tenant, job: j.Attributes.ID,
+		origin: j.Ack, kind: schemas.KindOf(cause), reason: cause.Error(), deliveries: deliveries, header: j.header, data: j.data,
+	})
 	if err != nil {
 		return err
 	}

@@ -284,8 +284,10 @@ const (
 )
 
 // tunable are the fields that an operator may set otherwise, by their names in the JetStream API.
-var tunable = []string{"description", "max_age", "max_bytes", "max_msgs", "max_consumers", "max_msgs_per_subject",
-	"duplicate_window", "num_replicas", "placement", "compression"}
+var tunable = []string{
+	"description", "max_age", "max_bytes", "max_msgs", "max_consumers", "max_msgs_per_subject",
+	"duplicate_window", "num_replicas", "placement", "compression",
+}
 
 // tune merges Streams into the configurations and refuses what would weaken them.
 func (t Topology) tune(list []jetstream.StreamConfig) error {

@@ -138,10 +138,12 @@ func (b *bundle) decide(_ context.Context, r callout.Request) (callout.Grant, er
 
 // worker connects with evidence of a size.
 func (b *bundle) worker(id schemas.WorkerID, size int) (*streams.Bus, error) {
-	return streams.Connect(b.ctx, streams.Config{URL: b.url, Name: "worker", Inbox: access.Inbox(string(id)), APIPrefix: access.APIImported,
+	return streams.Connect(b.ctx, streams.Config{
+		URL: b.url, Name: "worker", Inbox: access.Inbox(string(id)), APIPrefix: access.APIImported,
 		TokenFunc: func(nonce []byte, nkey string) (string, error) {
 			return evidence(id, callout.Nonce(nonce, nkey), size), nil
-		}})
+		},
+	})
 }
 
 // TestAttestedLogin: fresh evidence buys a user that may do what a worker needs and no more, and buys it again when the user

@@ -107,8 +107,10 @@ func parseWorker(s string) (access.WorkerUser, error) {
 }
 
 func (f *confFlags) production() (string, error) {
-	n := access.Network{Server: f.server, Services: map[access.Role]string{}, Tenants: map[schemas.TenantID]string{},
-		System: f.system, Callout: f.callout, Issuer: f.issuer, XKey: f.xk}
+	n := access.Network{
+		Server: f.server, Services: map[access.Role]string{}, Tenants: map[schemas.TenantID]string{},
+		System: f.system, Callout: f.callout, Issuer: f.issuer, XKey: f.xk,
+	}
 	for _, s := range f.services {
 		role, key, ok := strings.Cut(s, "=")
 		if !ok {

@@ -178,9 +178,17 @@ func parseSeq(s string) (uint64, error) {
 // deadLines shows a dead letter to people.
 func deadLines(d streams.DeadLetter) [][2]string {
 	lines := [][2]string{
-		{"seq", number(d.Seq)}, {"died", stamp(d.Died)}, {"expires", stamp(d.Expiry)}, {"model", d.Route.Slug}, {"class", string(d.Class)},
-		{"tenant", string(d.Tenant)}, {"job", string(d.Job)}, {"kind", d.Kind.String()}, {"reason", d.Reason},
-		{"deliveries", strconv.Itoa(d.Deliveries)}, {"bytes", strconv.Itoa(d.Size)},
+		{"seq", number(d.Seq)},
+		{"died", stamp(d.Died)},
+		{"expires", stamp(d.Expiry)},
+		{"model", d.Route.Slug},
+		{"class", string(d.Class)},
+		{"tenant", string(d.Tenant)},
+		{"job", string(d.Job)},
+		{"kind", d.Kind.String()},
+		{"reason", d.Reason},
+		{"deliveries", strconv.Itoa(d.Deliveries)},
+		{"bytes", strconv.Itoa(d.Size)},
 	}
 	for _, name := range sortedHeaders(d.Header) {
 		for _, v := range d.Header[name] {

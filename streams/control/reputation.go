@@ -65,8 +65,10 @@ type record struct {
 }
 
 func newRecords(s *Service) *records {
-	return &records{s: s, workers: map[schemas.WorkerID]*record{}, owners: map[schemas.Owner]*record{}, open: map[schemas.JobID]openGrant{},
-		recent: map[schemas.JobID]bool{}, recentRing: make([]schemas.JobID, maxRecent)}
+	return &records{
+		s: s, workers: map[schemas.WorkerID]*record{}, owners: map[schemas.Owner]*record{}, open: map[schemas.JobID]openGrant{},
+		recent: map[schemas.JobID]bool{}, recentRing: make([]schemas.JobID, maxRecent),
+	}
 }
 
 // floor is the policy's floor now.
@@ -320,8 +322,10 @@ func (rec *record) judge(floor schemas.Reputation, now time.Time) streams.Reputa
 			rec.long = window{span: rec.long.span}
 		}
 	}
-	return streams.Reputation{Worker: rec.worker, Owner: rec.owner, Standing: rec.standing,
-		Windows: []streams.ReputationWindow{short, long}, Updated: now.UTC().Truncate(time.Second)}
+	return streams.Reputation{
+		Worker: rec.worker, Owner: rec.owner, Standing: rec.standing,
+		Windows: []streams.ReputationWindow{short, long}, Updated: now.UTC().Truncate(time.Second),
+	}
 }
 
 // nextStanding decides. The longer window puts a worker on probation, the shorter one shows whether it has recovered:

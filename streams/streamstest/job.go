@@ -31,6 +31,8 @@ func Job(tenant schemas.TenantID, envelope []byte, change func(*schemas.Attribut
 
 // Outcome is a succeeded outcome of a job with the given body; its grant and receipt are no real signatures.
 func Outcome(a schemas.Attributes, body []byte) schemas.Outcome {
-	return schemas.Outcome{Job: a.ID, Tenant: a.Tenant, Model: a.Model, Status: schemas.Succeeded,
-		Grant: "grant." + string(a.ID), Receipt: "receipt." + string(a.ID), Body: body}
+	return schemas.Outcome{
+		Job: a.ID, Tenant: a.Tenant, Model: a.Model, Status: schemas.Succeeded,
+		Grant: "grant." + string(a.ID), Receipt: "receipt." + string(a.ID), Body: body,
+	}
 }
