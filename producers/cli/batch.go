@@ -171,8 +171,12 @@ func printCost(cmd *cobra.Command, conn *connection, out *cli.Output, path strin
 	}
 	return cli.One(out, cost, func(c *batch.Cost) [][2]string {
 		rows := [][2]string{
-			{"lines", fmt.Sprint(c.Lines)}, {"class", string(c.Class)}, {"low", c.Low.String()}, {"expected", c.Expected.String()},
-			{"worst", c.Worst.String()}, {"reserved at most", c.Ceiling.String()},
+			{"lines", fmt.Sprint(c.Lines)},
+			{"class", string(c.Class)},
+			{"low", c.Low.String()},
+			{"expected", c.Expected.String()},
+			{"worst", c.Worst.String()},
+			{"reserved at most", c.Ceiling.String()},
 		}
 		if c.Unbounded > 0 {
 			rows = append(rows, [2]string{"note", fmt.Sprintf("%d lines set no limit on their answer", c.Unbounded)})
@@ -188,8 +192,13 @@ func printCost(cmd *cobra.Command, conn *connection, out *cli.Output, path strin
 func printSummary(out *cli.Output, s batch.Summary) error {
 	return cli.One(out, s, func(s batch.Summary) [][2]string {
 		rows := [][2]string{
-			{"batch", s.ID}, {"state", string(s.State)}, {"lines", fmt.Sprint(s.Total)}, {"completed", fmt.Sprint(s.Completed)},
-			{"failed", fmt.Sprint(s.Failed)}, {"tokens", fmt.Sprint(s.Usage.Total())}, {"cost", s.Cost.String()},
+			{"batch", s.ID},
+			{"state", string(s.State)},
+			{"lines", fmt.Sprint(s.Total)},
+			{"completed", fmt.Sprint(s.Completed)},
+			{"failed", fmt.Sprint(s.Failed)},
+			{"tokens", fmt.Sprint(s.Usage.Total())},
+			{"cost", s.Cost.String()},
 		}
 		if s.Reserved > 0 {
 			rows = append(rows, [2]string{"may still cost", s.Reserved.String()})

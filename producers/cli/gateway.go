@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +35,8 @@ type GatewayConfig struct {
 	KeepAlive time.Duration `koanf:"keep_alive"`
 	// MaxConcurrent bounds the requests that wait for an answer.
 	MaxConcurrent int `koanf:"max_concurrent"`
+	// Metrics is the address of /metrics and /healthz; empty serves none.
+	Metrics string `koanf:"metrics"`
 	// DrainTimeout is how long requests may finish after Ctrl-C.
 	DrainTimeout time.Duration `koanf:"drain_timeout"`
 }
@@ -62,6 +66,7 @@ holds the tenant's identity. It listens on loopback unless told otherwise.`,
 	f.Bool("detach", false, "let a job go on when its client goes away, instead of cancelling it")
 	f.Duration("keep-alive", conf.KeepAlive, "pause after which a stream without events gets a comment")
 	f.Int("max-concurrent", conf.MaxConcurrent, "the most requests that wait for an answer")
+	f.String("metrics", "", "address of Prometheus metrics (/metrics, /healthz); empty: none")
 	f.Duration("drain-timeout", conf.DrainTimeout, "how long requests may finish after Ctrl-C")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := cli.Load(cmd, "gateway", &conf); err != nil {
@@ -95,16 +100,47 @@ func runGateway(cmd *cobra.Command, conn *connection, conf GatewayConfig) error 
 		}
 		defer o.Keys.Close()
 	}
+	registry := prometheus.NewRegistry()
+	o.Metrics = registry
 	g, err := gateway.New(o)
 	if err != nil {
 		return err
 	}
+	stop, err := serveMetrics(cmd.Context(), conf.Metrics, registry)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	listener, err := (&net.ListenConfig{}).Listen(cmd.Context(), "tcp", conf.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "gateway of tenant %s on http://%s/v1 (%s)\n", s.Tenant(), listener.Addr(), s.Environment())
 	return serve(cmd.Context(), g, listener, conf.DrainTimeout)
+}
+
+// serveMetrics serves metrics at an address, if there is one, until stop is called.
+func serveMetrics(ctx context.Context, address string, registry *prometheus.Registry) (stop func(), err error) {
+	if address == "" {
+		return func() {}, nil
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: closeWait}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(listener) // it ends with Close
+	}()
+	return func() {
+		_ = server.Close()
+		<-done
+	}, nil
 }
 
 // serve serves until ctx ends, then drains.

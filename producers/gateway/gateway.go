@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/cocoon-network/cocoon/producers"
 	"github.com/cocoon-network/cocoon/producers/batch"
 	"github.com/cocoon-network/cocoon/producers/openai"
@@ -54,6 +56,8 @@ type Options struct {
 	WriteTimeout time.Duration
 	// BodyTimeout bounds the wait for the next bytes of a request's body. Default 60 s.
 	BodyTimeout time.Duration
+	// Metrics is where the gateway's Prometheus metrics are registered; nil keeps them to itself.
+	Metrics prometheus.Registerer
 	// Logger hears about requests, never about their content. nil discards.
 	Logger *slog.Logger
 }
@@ -88,6 +92,7 @@ type Gateway struct {
 	slots chan struct{}
 	files *files
 	jobs  *batches
+	meter *metrics
 
 	mu    sync.Mutex // guards guids
 	guids guidTable
@@ -101,6 +106,9 @@ func New(o Options) (*Gateway, error) {
 	}
 	salt := o.Client.Derive("gateway/cache-salt/v1")
 	g := &Gateway{o: o, slots: make(chan struct{}, o.MaxConcurrent), salt: hex.EncodeToString(salt[:16]), guids: newGUIDTable()}
+	if g.meter, err = newMetrics(o.Metrics); err != nil {
+		return nil, err
+	}
 	if o.Dir != "" {
 		if g.files, err = openFiles(o.Dir); err != nil {
 			return nil, err
@@ -152,7 +160,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Request-Id", "req_"+strings.ToLower(rand.Text()))
 	h.Set("X-Cocoon-Environment", string(g.o.Client.Environment()))
 	h.Set("X-Content-Type-Options", "nosniff")
-	g.mux.ServeHTTP(w, r)
+	g.meter.measure(g.mux, w, r)
 }
 
 // ready answers whether the network can be reached and its documents verify.

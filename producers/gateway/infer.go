@@ -155,6 +155,7 @@ func (q *request) charge(a *producers.Answer) {
 	if a == nil {
 		return
 	}
+	q.g.meter.spent.Add(float64(a.Charge.Total))
 	e := spent{Key: q.c.key.ID, Amount: a.Charge.Total}
 	if q.keyed {
 		e.Unit = string(a.Job)
