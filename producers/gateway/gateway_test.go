@@ -466,3 +466,55 @@ func TestKeys(t *testing.T) {
 		t.Errorf("a revoked key = %v", err)
 	}
 }
+
+// TestOtherEndpoints passes requests of every other endpoint to an engine that answers them, byte for byte.
+func TestOtherEndpoints(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(_ context.Context, r *schemas.Request, emit func([]byte)) schemas.Result {
+		result := schemas.Result{Status: 200, ContentType: "application/json", Usage: producerstest.Usage}
+		switch r.URL {
+		case "/v1/completions":
+			result.Body = []byte(`{"id":"c","object":"text_completion","created":1,"model":"tiny","choices":[{"index":0,"text":"done","finish_reason":"stop"}]}`)
+		case "/v1/embeddings":
+			result.Body = []byte(`{"object":"list","model":"tiny","data":[{"object":"embedding","index":0,"embedding":[0.5,0.25]}],"usage":{"prompt_tokens":3,"total_tokens":3}}`)
+		case "/v1/responses":
+			result.Body = []byte(`{"id":"r","object":"response","status":"completed","model":"tiny","output":[{"type":"message","id":"m","role":"assistant","status":"completed","content":[{"type":"output_text","text":"a response","annotations":[]}]}]}`)
+			if r.Stream {
+				emit([]byte(`{"type":"response.output_text.delta","sequence_number":1,"output_index":0,"content_index":0,"item_id":"m","delta":"a "}`))
+			}
+		case "/v1/audio/speech":
+			result.ContentType, result.Body = "audio/wav", []byte("RIFF\x00\xff")
+		case "/v1/audio/transcriptions":
+			if !strings.HasPrefix(r.ContentType, "multipart/form-data") || !bytes.Contains(r.Body, []byte("RIFF")) {
+				return schemas.Failure(schemas.FieldError("file", "is missing"))
+			}
+			result.Body = []byte(`{"text":"what was said"}`)
+		}
+		return result
+	})
+	ctx := patience(t)
+	completion, err := b.client.Completions.New(ctx, openai.CompletionNewParams{Model: "tiny", Prompt: openai.CompletionNewParamsPromptUnion{OfString: openai.String("x")}})
+	if err != nil || completion.Choices[0].Text != "done" {
+		t.Errorf("completions = %+v, %v", completion, err)
+	}
+	embedding, err := b.client.Embeddings.New(ctx, openai.EmbeddingNewParams{Model: "tiny", Input: openai.EmbeddingNewParamsInputUnion{OfString: openai.String("x")}})
+	if err != nil || len(embedding.Data) != 1 || embedding.Data[0].Embedding[1] != 0.25 {
+		t.Errorf("embeddings = %+v, %v", embedding, err)
+	}
+	body := read(t, b.post(t, "/v1/responses", `{"model":"tiny","input":"x"}`))
+	if !strings.Contains(body, "a response") {
+		t.Errorf("responses = %s", body)
+	}
+	stream := read(t, b.post(t, "/v1/responses", `{"model":"tiny","input":"x","stream":true}`))
+	if !strings.Contains(stream, "event: response.output_text.delta\n") || !strings.Contains(stream, "event: response.completed\n") || strings.Contains(stream, "[DONE]") {
+		t.Errorf("responses stream = %s", stream)
+	}
+	speech := b.post(t, "/v1/audio/speech", `{"model":"tiny","input":"x","voice":"alloy"}`)
+	if got := read(t, speech); got != "RIFF\x00\xff" || speech.Header.Get("Content-Type") != "audio/wav" {
+		t.Errorf("speech = %q", got)
+	}
+	said, err := b.client.Audio.Transcriptions.New(ctx, openai.AudioTranscriptionNewParams{Model: "tiny", File: openai.File(strings.NewReader("RIFF"), "a.wav", "audio/wav")})
+	if err != nil || said.Text != "what was said" {
+		t.Errorf("transcriptions = %+v, %v", said, err)
+	}
+}
