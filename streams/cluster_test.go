@@ -3,18 +3,31 @@ package streams_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
 	"github.com/cocoon-network/cocoon/streams/streamstest"
 )
 
-func TestMain(m *testing.M) { os.Exit(streamstest.Main(m)) }
+// TestMain serves as a node of a cluster, or runs the tests and fails when they leave something running.
+func TestMain(m *testing.M) {
+	code := streamstest.Main(m)
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
 
 // TestLeaderKill kills the leader of the job stream twice, with SIGKILL, while jobs go through: none is lost, each has one
 // outcome, and no caller sees an error, because writes are repeated for longer than an election takes.

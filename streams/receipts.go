@@ -65,6 +65,9 @@ func (f *ReceiptFeed) Read(ctx context.Context, after uint64, limit int) ([]Rece
 		}
 		if err != nil {
 			f.consumer = nil
+			if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+				<-ctx.Done() // the client library sees the deadline a moment before the context ends
+			}
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
