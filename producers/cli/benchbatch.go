@@ -15,14 +15,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/cocoon-network/cocoon/producers"
 	"github.com/cocoon-network/cocoon/producers/batch"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/schemas/cli"
 	"github.com/cocoon-network/cocoon/streams"
+	"github.com/cocoon-network/cocoon/streams/reference"
 )
 
 // What the benchmark of batches does.
@@ -32,7 +30,6 @@ const (
 	validateGoal    = 100     // MB/s
 	memoryGoal      = 150     // MiB
 	submissionGoal  = 0.5
-	rawWindow       = 512
 	killLines       = 600
 	memorySample    = 5 * time.Millisecond
 	submissionTurns = 5
@@ -178,10 +175,11 @@ func benchSubmission(ctx context.Context, n *benchNet, dir string, lines int) ([
 	if _, err := writeBenchInput(input, lines, batchLine); err != nil {
 		return nil, nil, err
 	}
-	raw, err := newRawPublisher(ctx, n)
+	publisher, err := reference.NewPublisher(ctx, n.bus)
 	if err != nil {
 		return nil, nil, err
 	}
+	raw := rawPublisher{publisher}
 	var ours, theirs, ourCPU, theirCPU time.Duration
 	for turn := range submissionTurns {
 		b, _, err := batch.Create(ctx, filepath.Join(dir, fmt.Sprint("turn-", turn)), batch.Options{Input: input})
@@ -210,7 +208,7 @@ func benchSubmission(ctx context.Context, n *benchNet, dir string, lines int) ([
 		cli.AtLeast("submission_vs_raw", "ratio", theirs.Seconds()/ours.Seconds(), submissionGoal),
 		cli.Reported("submission", "1/s", total/ours.Seconds()), cli.Reported("raw", "1/s", total/theirs.Seconds()),
 		cli.Reported("submission_cpu", "ms", float64(ourCPU.Microseconds())/1000/total), cli.Reported("raw_cpu", "ms", float64(theirCPU.Microseconds())/1000/total),
-	}, []string{fmt.Sprintf("submission: %d turns of %d lines; one encapsulation for 1,000 lines, spool and journal on disk; raw: asynchronous publish of the same envelopes, window %d", submissionTurns, lines, rawWindow)}, nil
+	}, []string{fmt.Sprintf("submission: %d turns of %d lines; one encapsulation for 1,000 lines, spool and journal on disk; raw: asynchronous publish of the same envelopes, window %d", submissionTurns, lines, reference.PublishWindow)}, nil
 }
 
 // sealBench seals the lines of an input as a batch does.
@@ -238,41 +236,16 @@ func sealBench(ctx context.Context, client *producers.Client, input string) (sea
 	return append(sealed, some...), err
 }
 
-// rawPublisher publishes to a stream of its own on the same server.
-type rawPublisher struct{ js jetstream.JetStream }
+// rawPublisher publishes the same envelopes with the headers that jobs have, and nothing else.
+type rawPublisher struct{ *reference.Publisher }
 
-// newRawPublisher makes the stream: file storage, one replica, message ids, as the job streams have.
-func newRawPublisher(ctx context.Context, n *benchNet) (*rawPublisher, error) {
-	js, err := jetstream.New(n.bus.Conn(), jetstream.WithPublishAsyncMaxPending(rawWindow))
-	if err != nil {
-		return nil, err
-	}
-	_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "RAW", Subjects: []string{"raw.>"}, Storage: jetstream.FileStorage, Retention: jetstream.WorkQueuePolicy})
-	return &rawPublisher{js}, err
-}
-
-// publish publishes envelopes with the headers that jobs have, and waits for every acknowledgement.
-func (p *rawPublisher) publish(ctx context.Context, jobs []producers.Sealed) error {
-	futures := make([]jetstream.PubAckFuture, 0, len(jobs))
+// publish publishes and waits for every acknowledgement.
+func (p rawPublisher) publish(ctx context.Context, jobs []producers.Sealed) error {
+	messages := make([]reference.Message, len(jobs))
 	for i := range jobs {
-		m := &nats.Msg{Subject: "raw.jobs", Data: jobs[i].Envelope, Header: jobs[i].Attributes.Header()}
-		m.Header.Set(nats.MsgIdHdr, jobs[i].Hash.String())
-		f, err := p.js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute))
-		if err != nil {
-			return err
-		}
-		futures = append(futures, f)
+		messages[i] = reference.Message{Header: jobs[i].Attributes.Header(), Body: jobs[i].Envelope, ID: jobs[i].Hash}
 	}
-	for _, f := range futures {
-		select {
-		case <-f.Ok():
-		case err := <-f.Err():
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+	return p.Publish(ctx, messages)
 }
 
 // benchKill runs a batch in a process of its own, kills it with SIGKILL when half of the lines are answered, resumes and
