@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -73,7 +74,11 @@ func (d *demoRun) startWorker(name string, owner schemas.Owner) (*workerProcess,
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, "worker", "--simulated", d.net.data.sub("sim"), "--trust", trust, "--nats", d.net.natsURL(),
+	private := filepath.Join(d.dir, "weights-"+name) // a killed worker cannot remove what it opened; the demo removes all
+	if err := os.MkdirAll(private, 0o700); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, "worker", "--weights-dir", private, "--simulated", d.net.data.sub("sim"), "--trust", trust, "--nats", d.net.natsURL(),
 		"--owner", string(owner), "--host", name, "--image", imageWorker, "--engine", "embedded", "--slots", fmt.Sprint(defaultSlots))
 	// The kernel ends the child when this process is gone, however it went, so that nothing is left behind.
 	cmd.SysProcAttr = childAttributes()

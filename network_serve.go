@@ -19,6 +19,7 @@ import (
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/settlement"
 	settlementcli "github.com/cocoon-network/cocoon/settlement/cli"
+	"github.com/cocoon-network/cocoon/streams"
 )
 
 // localTenant is the tenant whose identity the gateway of `cocoon up` holds, and upDeposit what it pays in at the first
@@ -108,5 +109,15 @@ func (n *network) fundOnce(ctx context.Context, account settlement.Tenant) error
 	if err != nil {
 		return err
 	}
-	return n.money.pay(ctx, key, account, upDeposit)
+	if err := n.money.pay(ctx, key, account, upDeposit); err != nil {
+		return err
+	}
+	return eventually(ctx, chainWait, "the brokers to hear of the deposit", func(ctx context.Context) (bool, error) {
+		entry, err := n.bus.Bucket(streams.BucketCredit).Get(ctx, string(account.ID))
+		if err != nil {
+			return false, nil // not published yet
+		}
+		credit, err := schemas.ParseCredit(entry.Value)
+		return err == nil && credit.Available > 0, err
+	})
 }
