@@ -18,7 +18,8 @@
 //   - Every command line in this folder, in whatever kind of file, names verbs and flags that the program really has:
 //     they are read from the help of the program itself.
 //   - Every metric in an alert or a dashboard is one that the code really exports: they are read from the collectors.
-//   - Every alert has a runbook, every runbook an alert, and every alert fires and stays silent in a test.
+//   - Every alert has a runbook, every runbook an alert, and every alert fires and stays silent in a unit test for promtool
+//     (run by check.sh).
 //   - The example configuration loads through the program, and no key of any section is missing from it.
 //   - The chart renders with every set of values in helm/cocoon/ci, and its objects agree with each other: ports that
 //     are served, labels that select, secrets and volumes that are mounted.
