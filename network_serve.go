@@ -52,7 +52,7 @@ func (n *network) handler(ctx context.Context, group *errgroup.Group, metrics *p
 	if err != nil {
 		return nil, err
 	}
-	gate, err := gateway.New(gateway.Options{Client: client, Dir: n.data.sub("gateway"), Logger: n.conf.Log})
+	gate, err := gateway.New(gateway.Options{Client: client, Dir: n.data.sub("gateway"), Metrics: metrics, Logger: n.conf.Log})
 	if err != nil {
 		return nil, err
 	}

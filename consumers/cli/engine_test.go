@@ -179,8 +179,10 @@ func TestLocalModels(t *testing.T) {
 		t.Errorf("%s %v", out, err)
 	}
 	for _, args := range [][]string{
-		{"pull-local", filepath.Join(store, "broken.gguf"), "--store", store}, {"pull-local", "/no/such/file", "--store", store},
-		{"pull-local", filepath.Join(dir, tiny.File), "--name", "../evil", "--store", store}, {"show", "nothing", "--store", store},
+		{"pull-local", filepath.Join(store, "broken.gguf"), "--store", store},
+		{"pull-local", "/no/such/file", "--store", store},
+		{"pull-local", filepath.Join(dir, tiny.File), "--name", "../evil", "--store", store},
+		{"show", "nothing", "--store", store},
 	} {
 		if out, err := verb(t.Context(), models(), args...); err == nil {
 			t.Errorf("%v: %s", args, out)
@@ -236,8 +238,10 @@ func TestEngineVerb(t *testing.T) {
 		t.Error(err)
 	}
 	for _, args := range [][]string{
-		{"--listen", "127.0.0.1:0", "--trusted"}, {"--listen", "unix:" + socket, "--key-file", "/no/such/file"},
-		{"--listen", "unix:" + socket, "--model", "/no/such/model"}, {"extra"},
+		{"--listen", "127.0.0.1:0", "--trusted"},
+		{"--listen", "unix:" + socket, "--key-file", "/no/such/file"},
+		{"--listen", "unix:" + socket, "--model", "/no/such/model"},
+		{"extra"},
 	} {
 		if _, err := verb(t.Context(), Engine(nil), args...); err == nil {
 			t.Errorf("%v is accepted", args)

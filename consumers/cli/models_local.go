@@ -206,8 +206,12 @@ func modelsShow() *cobra.Command {
 
 func showModel(l LocalModel) [][2]string {
 	lines := [][2]string{
-		{"name", l.Name}, {"architecture", l.Architecture}, {"parameters", strconv.FormatUint(l.Parameters, 10)},
-		{"weights", l.Weights}, {"context", strconv.Itoa(l.Context)}, {"chat", strconv.FormatBool(l.Chat)},
+		{"name", l.Name},
+		{"architecture", l.Architecture},
+		{"parameters", strconv.FormatUint(l.Parameters, 10)},
+		{"weights", l.Weights},
+		{"context", strconv.Itoa(l.Context)},
+		{"chat", strconv.FormatBool(l.Chat)},
 		{"bytes", strconv.FormatInt(l.Bytes, 10)},
 	}
 	if l.SHA256 != "" {

@@ -314,11 +314,13 @@ func TestTrust(t *testing.T) {
 		return !strings.Contains(text, `"cached_tokens":0`)
 	}
 	trusted, open := setup(t, Options{Trusted: true}), setup(t, Options{})
-	if cached(trusted, "a") || !cached(trusted, "a") || cached(trusted, "b") {
-		t.Error("a trusted server does not share within a tenant, or shares between two")
+	first, again, other := cached(trusted, "a"), cached(trusted, "a"), cached(trusted, "b")
+	if first || !again || other {
+		t.Errorf("a trusted server shares within a tenant only: first %v, again %v, other tenant %v", first, again, other)
 	}
-	if cached(open, "a") || cached(open, "a") {
-		t.Error("an open server believes a header")
+	first, again = cached(open, "a"), cached(open, "a")
+	if first || again {
+		t.Errorf("an open server believes a header: first %v, again %v", first, again)
 	}
 	for _, h := range [][]string{{HeaderPriority, "x"}, {HeaderDeadline, "soon"}, {HeaderTenant, strings.Repeat("x", 200)}} {
 		if status, _, text := trusted.post("/v1/chat/completions", long, h...); status != 400 {

@@ -136,7 +136,7 @@ func testLimits(t *testing.T, s Subject) {
 }
 
 func testUnicode(t *testing.T, s Subject) {
-	for _, q := range []string{"日本語テキスト", "emoji 😀👩‍👩‍👧 and é", "a\tb", "\u0000", "‮rtl", strings.Repeat("é", 100)} {
+	for _, q := range []string{"日本語テキスト", "emoji 😀👩‍👩‍👧 and é", "a\tb", "\u0000", "\u202ertl", strings.Repeat("é", 100)} {
 		a := Ask(t, s.Engine, Chat("m", q).With("stream", true).With("max_completion_tokens", 20))
 		if a.Streamed() != a.Text() {
 			t.Errorf("%q: chunks %q, body %q", q, a.Streamed(), a.Text())

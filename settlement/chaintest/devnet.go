@@ -160,8 +160,10 @@ func (d *Devnet) Drain(t testing.TB, treasury *ton.Treasury, q ton.QueryID, leav
 	if amount <= 0 {
 		return
 	}
-	signed, err := treasury.Sign(ton.Batch{QueryID: q, CreatedAt: ton.CreatedAt(ton.BlockTime{Time: d.Clock.Now().Truncate(time.Second)}), Deploy: true,
-		Transfers: []ton.Transfer{{To: Sink, Amount: amount, Comment: "drained"}}})
+	signed, err := treasury.Sign(ton.Batch{
+		QueryID: q, CreatedAt: ton.CreatedAt(ton.BlockTime{Time: d.Clock.Now().Truncate(time.Second)}), Deploy: true,
+		Transfers: []ton.Transfer{{To: Sink, Amount: amount, Comment: "drained"}},
+	})
 	check(t, err)
 	var resp tl.Serializable
 	check(t, d.Net.NewServer().QueryLiteserver(context.Background(), tonapi.SendMessage{Body: signed.BoC}, &resp))

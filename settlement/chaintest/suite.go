@@ -31,10 +31,22 @@ func Run(t *testing.T, open func(t testing.TB) Backend) {
 		name string
 		run  func(*suite)
 	}{
-		{"clock", testClock}, {"state", testState}, {"pay", testPay}, {"pay one", testPayOne}, {"send again", testSendAgain},
-		{"note", testNote}, {"full batch", testFullBatch}, {"query ids", testQueryIDs}, {"deposits", testDeposits},
-		{"pages", testPages}, {"cursor", testCursor}, {"bounce", testBounce}, {"too poor", testTooPoor}, {"expiry", testExpiry},
-		{"parallel batches", testParallel}, {"refusals", testRefusals},
+		{"clock", testClock},
+		{"state", testState},
+		{"pay", testPay},
+		{"pay one", testPayOne},
+		{"send again", testSendAgain},
+		{"note", testNote},
+		{"full batch", testFullBatch},
+		{"query ids", testQueryIDs},
+		{"deposits", testDeposits},
+		{"pages", testPages},
+		{"cursor", testCursor},
+		{"bounce", testBounce},
+		{"too poor", testTooPoor},
+		{"expiry", testExpiry},
+		{"parallel batches", testParallel},
+		{"refusals", testRefusals},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

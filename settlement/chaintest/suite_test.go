@@ -42,8 +42,10 @@ func TestDrain(t *testing.T) {
 	d.Fund(t, treasury.Address(), 10*schemas.TON)
 	d.Settle(t)
 	const to schemas.Owner = "0:1111111111111111111111111111111111111111111111111111111111111111"
-	signed, err := treasury.Sign(ton.Batch{QueryID: 1, CreatedAt: chaintest.Start.Add(-time.Minute), Deploy: true,
-		Transfers: []ton.Transfer{{To: to, Amount: 5 * schemas.TON}}, Note: []byte("n")})
+	signed, err := treasury.Sign(ton.Batch{
+		QueryID: 1, CreatedAt: chaintest.Start.Add(-time.Minute), Deploy: true,
+		Transfers: []ton.Transfer{{To: to, Amount: 5 * schemas.TON}}, Note: []byte("n"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

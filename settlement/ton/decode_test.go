@@ -49,8 +49,11 @@ func TestDecode(t *testing.T) {
 		"from itself":            {tlb.InternalMessage{SrcAddr: me, Amount: coins(5), Body: text("x")}, nil, Other{at, "message to self"}},
 		"own batch":              {tlb.InternalMessage{SrcAddr: me, Amount: coins(5), CreatedLT: 8, Body: batch}, nil, Executed{Tx: at, MessageLT: 8}},
 		"a stranger's batch":     {tlb.InternalMessage{SrcAddr: you, Amount: coins(5), CreatedLT: 8, Body: batch}, nil, Deposit{at, other, 5, ""}},
-		"same id, other chain": {tlb.InternalMessage{SrcAddr: address.NewAddress(0, 0xFF, me.Data()), Amount: coins(5), Body: batch}, nil,
-			Deposit{at, "-1:" + self[2:], 5, ""}},
+		"same id, other chain": {
+			tlb.InternalMessage{SrcAddr: address.NewAddress(0, 0xFF, me.Data()), Amount: coins(5), Body: batch},
+			nil,
+			Deposit{at, "-1:" + self[2:], 5, ""},
+		},
 		"own batch, bounced": {tlb.InternalMessage{SrcAddr: me, Amount: coins(5), Bounced: true, Body: batch}, nil, Bounced{at, self, 5}},
 	} {
 		tx := &tlb.Transaction{LT: 10, Hash: at.Hash[:], Now: 1000, Description: tlb.TransactionDescriptionOrdinary{BouncePhase: x.bounce}}
@@ -61,7 +64,7 @@ func TestDecode(t *testing.T) {
 		}
 	}
 	got, err := a.decode(&tlb.Transaction{LT: 10, Hash: at.Hash[:], Now: 1000})
-	if err != nil || len(got) != 1 || got[0] != (Event(Other{at, "no incoming message"})) {
+	if err != nil || len(got) != 1 || got[0] != Event(Other{at, "no incoming message"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -64,7 +64,8 @@ func (b *bundle) batch(q ton.QueryID) (ton.Batch, ton.Signed) {
 		b.t.Fatal(err)
 	}
 	batch := ton.Batch{QueryID: q, CreatedAt: ton.CreatedAt(now), Deploy: true, Transfers: []ton.Transfer{
-		{To: owner(int(q) * 2), Amount: schemas.TON}, {To: owner(int(q)*2 + 1), Amount: 2 * schemas.TON}}}
+		{To: owner(int(q) * 2), Amount: schemas.TON}, {To: owner(int(q)*2 + 1), Amount: 2 * schemas.TON},
+	}}
 	signed, err := b.treasury.Sign(batch)
 	if err != nil {
 		b.t.Fatal(err)

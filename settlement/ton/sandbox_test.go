@@ -78,8 +78,10 @@ func sandboxCases(t *testing.T) sandbox {
 	batch := func(q ton.QueryID, n int, note []byte) ton.Batch {
 		b := ton.Batch{QueryID: q, CreatedAt: ton.CreatedAt(at), Deploy: q == 1, Note: note}
 		for i := range n {
-			b.Transfers = append(b.Transfers, ton.Transfer{To: owner(int(q)*1000 + i), Amount: schemas.NanoTON(50_000_000 + 1000*i),
-				Comment: fmt.Sprintf("c:%d", i), Bounce: i%10 == 3})
+			b.Transfers = append(b.Transfers, ton.Transfer{
+				To: owner(int(q)*1000 + i), Amount: schemas.NanoTON(50_000_000 + 1000*i),
+				Comment: fmt.Sprintf("c:%d", i), Bounce: i%10 == 3,
+			})
 		}
 		return b
 	}

@@ -36,8 +36,10 @@ func TestTreasuryAddress(t *testing.T) {
 			t.Errorf("%+v: %s, want %s, %v", opt, got, want.StringRaw(), err)
 		}
 	}
-	for name, opt := range map[string]ton.TreasuryOptions{"too short": {Timeout: time.Second}, "negative": {Timeout: -time.Hour},
-		"too long": {Timeout: 49 * 24 * time.Hour}, "split second": {Timeout: time.Hour + 1}} {
+	for name, opt := range map[string]ton.TreasuryOptions{
+		"too short": {Timeout: time.Second}, "negative": {Timeout: -time.Hour},
+		"too long": {Timeout: 49 * 24 * time.Hour}, "split second": {Timeout: time.Hour + 1},
+	} {
 		if _, err := ton.TreasuryAddress(public, opt); !errors.Is(err, schemas.KindInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -178,8 +180,10 @@ func TestSignIsDeterministic(t *testing.T) {
 			Note:      rapid.SliceOfN(rapid.Byte(), 0, ton.MaxNote).Draw(t, "note"),
 		}
 		for i := range rapid.IntRange(1, 30).Draw(t, "transfers") {
-			b.Transfers = append(b.Transfers, ton.Transfer{To: owner(i), Amount: schemas.NanoTON(rapid.Int64Range(1, 1e15).Draw(t, "amount")),
-				Comment: rapid.StringN(0, 20, 40).Draw(t, "comment"), Bounce: rapid.Bool().Draw(t, "bounce")})
+			b.Transfers = append(b.Transfers, ton.Transfer{
+				To: owner(i), Amount: schemas.NanoTON(rapid.Int64Range(1, 1e15).Draw(t, "amount")),
+				Comment: rapid.StringN(0, 20, 40).Draw(t, "comment"), Bounce: rapid.Bool().Draw(t, "bounce"),
+			})
 		}
 		one, err := treasury.Sign(b)
 		if err != nil {

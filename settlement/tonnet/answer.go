@@ -57,8 +57,10 @@ func (v view) answer(q tl.Serializable) (tl.Serializable, error) {
 	case tonapi.GetMasterchainInfoExt:
 		last := v.chain.entry(v.head)
 		hash, err := v.stateHash(v.head)
-		return tonapi.MasterchainInfoExt{Version: serverVersion, Capabilities: serverCapability, Last: last.id(masterchain),
-			LastUTime: last.utime, Now: v.now(), StateRootHash: hash, Init: zeroState()}, err
+		return tonapi.MasterchainInfoExt{
+			Version: serverVersion, Capabilities: serverCapability, Last: last.id(masterchain),
+			LastUTime: last.utime, Now: v.now(), StateRootHash: hash, Init: zeroState(),
+		}, err
 	case tonapi.GetTime:
 		return tonapi.CurrentTime{Now: v.now()}, nil
 	case tonapi.GetVersion:

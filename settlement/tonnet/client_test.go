@@ -234,7 +234,9 @@ func TestPolicies(t *testing.T) {
 		policy tonapi.ProofCheckPolicy
 		want   string // balance, empty: refused
 	}{
-		{"honest", Faults{}, unsafe, "1000"}, {"honest", Faults{}, fast, "1000"}, {"honest", Faults{}, secure, "1000"},
+		{"honest", Faults{}, unsafe, "1000"},
+		{"honest", Faults{}, fast, "1000"},
+		{"honest", Faults{}, secure, "1000"},
 		{"state replaced", Faults{Answer: ReplaceStates(tlb.MustFromTON("5"))}, unsafe, ""},
 		{"state replaced", Faults{Answer: ReplaceStates(tlb.MustFromTON("5"))}, fast, ""},
 		{"state replaced", Faults{Answer: ReplaceStates(tlb.MustFromTON("5"))}, secure, ""},

@@ -43,11 +43,11 @@ func Example() {
 	api := ton.NewAPIClient(pool, ton.ProofCheckPolicySecure)
 	api.SetTrustedBlockFromConfig(&global)
 
-	alice, err := wallet.FromSeed(api, wallet.NewSeed(), wallet.V4R2)
+	alice, err := wallet.FromSeedWithOptions(api, wallet.NewSeed(), wallet.V4R2)
 	if err != nil {
 		panic(err)
 	}
-	bob, err := wallet.FromSeed(api, wallet.NewSeed(), wallet.V4R2)
+	bob, err := wallet.FromSeedWithOptions(api, wallet.NewSeed(), wallet.V4R2)
 	if err != nil {
 		panic(err)
 	}

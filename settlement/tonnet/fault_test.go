@@ -34,8 +34,15 @@ func TestFaults(t *testing.T) {
 		name string
 		f    Faults
 		want uint32
-	}{{"honest", Faults{}, 10}, {"down", Faults{Down: true}, 0}, {"lag", Faults{Lag: 3}, 7}, {"lag behind the start", Faults{Lag: 30}, 1},
-		{"freeze", Faults{Freeze: 4}, 4}, {"freeze in the future", Faults{Freeze: 40}, 10}, {"both", Faults{Freeze: 4, Lag: 2}, 2}} {
+	}{
+		{"honest", Faults{}, 10},
+		{"down", Faults{Down: true}, 0},
+		{"lag", Faults{Lag: 3}, 7},
+		{"lag behind the start", Faults{Lag: 30}, 1},
+		{"freeze", Faults{Freeze: 4}, 4},
+		{"freeze in the future", Faults{Freeze: 40}, 10},
+		{"both", Faults{Freeze: 4, Lag: 2}, 2},
+	} {
 		if got := last(x.f); got != x.want {
 			t.Errorf("%s: newest block %d, want %d", x.name, got, x.want)
 		}

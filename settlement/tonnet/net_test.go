@@ -190,8 +190,10 @@ type highload struct {
 func (b *bundle) highload(timeout uint32, fund string) *highload {
 	b.t.Helper()
 	h := &highload{bundle: b, qid: 1, at: b.clock.now().Unix() - 10}
-	w, err := wallet.FromPrivateKey(b.api(), key(7), wallet.ConfigHighloadV3{MessageTTL: timeout,
-		MessageBuilder: func(context.Context, uint32) (uint32, int64, error) { return h.qid, h.at, nil }})
+	w, err := wallet.FromPrivateKey(b.api(), key(7), wallet.ConfigHighloadV3{
+		MessageTTL:     timeout,
+		MessageBuilder: func(context.Context, uint32) (uint32, int64, error) { return h.qid, h.at, nil },
+	})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -251,8 +251,10 @@ func (n *Net) proveForward(from, to *block) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tonapi.BlockLinkForward{ToKeyBlock: true, From: from.id(masterchain), To: to.id(masterchain),
-		DestProof: dest.ToBOC(), ConfigProof: config.ToBOC(), SignatureSet: signatures}, nil
+	return tonapi.BlockLinkForward{
+		ToKeyBlock: true, From: from.id(masterchain), To: to.id(masterchain),
+		DestProof: dest.ToBOC(), ConfigProof: config.ToBOC(), SignatureSet: signatures,
+	}, nil
 }
 
 // loadValidators marks what a client needs to know the validators: params 28 and 34 of a key block's config.
@@ -310,6 +312,8 @@ func proveBackward(from, to *block, state *cell.Cell) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tonapi.BlockLinkBackward{ToKeyBlock: true, From: from.id(masterchain), To: to.id(masterchain),
-		DestProof: dest.ToBOC(), Proof: update.ToBOC(), StateProof: old.ToBOC()}, nil
+	return tonapi.BlockLinkBackward{
+		ToKeyBlock: true, From: from.id(masterchain), To: to.id(masterchain),
+		DestProof: dest.ToBOC(), Proof: update.ToBOC(), StateProof: old.ToBOC(),
+	}, nil
 }

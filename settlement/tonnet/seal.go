@@ -188,8 +188,10 @@ func (n *Net) masterBlockExtra(workchain int32, d *draft) (*cell.Cell, error) {
 func (b *block) shardHashes() (*cell.Dictionary, error) {
 	id := b.id(basechain)
 	zero := tlb.CurrencyCollection{Coins: tlb.FromNanoTONU(0)}
-	desc := tlb.ShardDesc{SeqNo: b.seqno, RegMcSeqno: b.seqno, StartLT: b.startLT, EndLT: b.endLT, RootHash: id.RootHash,
-		FileHash: id.FileHash, NextValidatorShard: wholeShard, MinRefMcSeqNo: b.seqno, GenUTime: b.utime, SplitMergeAt: tlb.FutureSplitMergeNone{}}
+	desc := tlb.ShardDesc{
+		SeqNo: b.seqno, RegMcSeqno: b.seqno, StartLT: b.startLT, EndLT: b.endLT, RootHash: id.RootHash,
+		FileHash: id.FileHash, NextValidatorShard: wholeShard, MinRefMcSeqNo: b.seqno, GenUTime: b.utime, SplitMergeAt: tlb.FutureSplitMergeNone{},
+	}
 	desc.Currencies.FeesCollected, desc.Currencies.FundsCreated = zero, zero
 	c, err := tlb.ToCell(desc)
 	if err != nil {

@@ -477,10 +477,17 @@ func FuzzQuery(f *testing.F) {
 	f.Cleanup(func() { n.Close() })
 	s := n.NewServer()
 	acc := tonapi.AccountID{ID: make([]byte, 32)}
-	for _, q := range []tl.Serializable{tonapi.GetMasterchainInf{}, tonapi.GetAccountState{ID: n.Genesis(), Account: acc}, tonapi.GetBlockHeader{ID: n.Genesis()},
-		tonapi.GetTransactions{Limit: 3, AccID: &acc, LT: 1, TxHash: make([]byte, 32)}, tonapi.SendMessage{Body: []byte("x")}, tonapi.GetBlockProof{KnownBlock: n.Genesis()},
-		tonapi.LookupBlock{Mode: 1, ID: &tonapi.BlockInfoShort{Workchain: -1, Shard: wholeShard, Seqno: 1}}, tonapi.ListBlockTransactions{ID: n.Genesis(), Mode: 7, Count: 3},
-		tonapi.RunSmcMethod{Mode: 7, ID: n.Genesis(), Account: acc, MethodID: 85143}} {
+	for _, q := range []tl.Serializable{
+		tonapi.GetMasterchainInf{},
+		tonapi.GetAccountState{ID: n.Genesis(), Account: acc},
+		tonapi.GetBlockHeader{ID: n.Genesis()},
+		tonapi.GetTransactions{Limit: 3, AccID: &acc, LT: 1, TxHash: make([]byte, 32)},
+		tonapi.SendMessage{Body: []byte("x")},
+		tonapi.GetBlockProof{KnownBlock: n.Genesis()},
+		tonapi.LookupBlock{Mode: 1, ID: &tonapi.BlockInfoShort{Workchain: -1, Shard: wholeShard, Seqno: 1}},
+		tonapi.ListBlockTransactions{ID: n.Genesis(), Mode: 7, Count: 3},
+		tonapi.RunSmcMethod{Mode: 7, ID: n.Genesis(), Account: acc, MethodID: 85143},
+	} {
 		b, err := tl.Serialize(q, true)
 		if err != nil {
 			f.Fatal(err)

@@ -106,8 +106,10 @@ func TestReplayAndExpiry(t *testing.T) {
 		t.Error("processed?(1) is remembered after 2000 s; history is the only truth")
 	}
 	ok("query id used again after twice the timeout", batch(1, 5, 1, 400), true)
-	other, err := wallet.FromPrivateKey(h.api(), key(7), wallet.ConfigHighloadV3{MessageTTL: 601,
-		MessageBuilder: func(context.Context, uint32) (uint32, int64, error) { return 9, h.clock.now().Unix() - 5, nil }})
+	other, err := wallet.FromPrivateKey(h.api(), key(7), wallet.ConfigHighloadV3{
+		MessageTTL:     601,
+		MessageBuilder: func(context.Context, uint32) (uint32, int64, error) { return 9, h.clock.now().Unix() - 5, nil },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,8 +133,10 @@ func (h *highload) toSelf(value string, out []*wallet.Message) *wallet.Message {
 		}
 		list = cell.BeginCell().MustStoreRef(list).MustStoreUInt(0x0ec3c86d, 32).MustStoreUInt(3, 8).MustStoreRef(c).EndCell()
 	}
-	return &wallet.Message{Mode: 3, InternalMessage: &tlb.InternalMessage{IHRDisabled: true, DstAddr: h.w.WalletAddress(), Amount: tlb.MustFromTON(value),
-		Body: cell.BeginCell().MustStoreUInt(0xae42e5a4, 32).MustStoreUInt(uint64(h.qid), 64).MustStoreRef(list).EndCell()}}
+	return &wallet.Message{Mode: 3, InternalMessage: &tlb.InternalMessage{
+		IHRDisabled: true, DstAddr: h.w.WalletAddress(), Amount: tlb.MustFromTON(value),
+		Body: cell.BeginCell().MustStoreUInt(0xae42e5a4, 32).MustStoreUInt(uint64(h.qid), 64).MustStoreRef(list).EndCell(),
+	}}
 }
 
 // step sends, makes a block, and checks the wallet's last action phase; "processed?" says yes whatever happened.

@@ -215,9 +215,26 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(b[:h.Size])
 	every := &Header{Version: 2, Keys: []Key{
-		{"a", uint8(1)}, {"b", int8(-1)}, {"c", uint16(2)}, {"d", int16(-2)}, {"e", uint32(3)}, {"f", int32(-3)}, {"g", float32(1.5)},
-		{"h", true}, {"i", "text"}, {"j", uint64(4)}, {"k", int64(-4)}, {"l", 2.5}, {"m", []string{"x", ""}}, {"n", []bool{true, false}},
-		{"o", []float32{1}}, {"p", []uint8{1, 2}}, {"q", []int64{-5}}, {"r", []float64{}}, {"s", []uint16{7}}, {"t", []int8{-7}},
+		{"a", uint8(1)},
+		{"b", int8(-1)},
+		{"c", uint16(2)},
+		{"d", int16(-2)},
+		{"e", uint32(3)},
+		{"f", int32(-3)},
+		{"g", float32(1.5)},
+		{"h", true},
+		{"i", "text"},
+		{"j", uint64(4)},
+		{"k", int64(-4)},
+		{"l", 2.5},
+		{"m", []string{"x", ""}},
+		{"n", []bool{true, false}},
+		{"o", []float32{1}},
+		{"p", []uint8{1, 2}},
+		{"q", []int64{-5}},
+		{"r", []float64{}},
+		{"s", []uint16{7}},
+		{"t", []int8{-7}},
 	}, Tensors: []Tensor{{"w", []uint64{2, 3}, F16, 32}}}
 	f.Add(every.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -103,9 +103,15 @@ func (s *Shape) header() *Header {
 		name string
 		v    int
 	}{
-		{"block_count", s.Layers}, {"context_length", s.Context}, {"embedding_length", s.Width},
-		{"feed_forward_length", s.FeedForward}, {"attention.head_count", s.Heads}, {"attention.head_count_kv", s.KVHeads},
-		{"attention.key_length", s.HeadSize}, {"attention.value_length", s.HeadSize}, {"rope.dimension_count", s.HeadSize},
+		{"block_count", s.Layers},
+		{"context_length", s.Context},
+		{"embedding_length", s.Width},
+		{"feed_forward_length", s.FeedForward},
+		{"attention.head_count", s.Heads},
+		{"attention.head_count_kv", s.KVHeads},
+		{"attention.key_length", s.HeadSize},
+		{"attention.value_length", s.HeadSize},
+		{"rope.dimension_count", s.HeadSize},
 	} {
 		set(arch+n.name, uint32(n.v))
 	}
