@@ -216,6 +216,8 @@ func (b *Bus) options() ([]nats.Option, error) {
 		// Nothing is buffered while the connection is away: a write that its caller has given up must never be sent later.
 		nats.ReconnectBufSize(-1),
 		nats.PermissionErrOnSubscribe(true),
+		// The default is 512 KiB for each synchronous subscription; here they carry a few answers each.
+		nats.SyncQueueLen(feedMessages),
 		nats.ErrorHandler(b.asyncError),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if !b.closing.Load() {

@@ -29,6 +29,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
+	defer bus.Close(ctx)
 	if _, err := bus.Apply(ctx, streams.Topology{}); err != nil {
 		panic(err)
 	}

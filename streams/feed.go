@@ -2,55 +2,46 @@ package streams
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
 
-// feedMessages and feedBytes bound what waits in a [Feed] to be read.
-const (
-	feedMessages = 16384
-	feedBytes    = 64 << 20
-)
+// feedMessages bounds what waits in a [Feed] to be read. It is also what each feed costs: 8 bytes a message.
+const feedMessages = 4096
 
 // Feed is a bounded live subscription. One goroutine calls Next.
 type Feed[T any] struct {
-	sub   *nats.Subscription
-	parse func(context.Context, *nats.Msg) (T, error)
-	// back hears of reconnects; end stops that and the subscription, once.
-	back <-chan struct{}
-	end  func()
-	// denied holds the server's refusal of the subscription.
-	denied atomic.Pointer[error]
+	sub      *nats.Subscription
+	messages chan *nats.Msg
+	parse    func(context.Context, *nats.Msg) (T, error)
+	// back hears of reconnects, denied of the server's refusal, closed of the end; end brings that about, once.
+	back   <-chan struct{}
+	denied <-chan error
+	closed <-chan nats.SubStatus
+	end    func()
 	// dropped is the number of lost messages that the reader knows of.
 	dropped int
 }
 
-// newFeed subscribes and returns when the server knows of it.
-func newFeed[T any](ctx context.Context, b *Bus, subject string, parse func(context.Context, *nats.Msg) (T, error)) (*Feed[T], error) {
-	sub, err := b.nc.SubscribeSync(subject)
-	if err != nil {
+// newFeed subscribes, with room for size messages, and returns when the server knows of it.
+func newFeed[T any](ctx context.Context, b *Bus, subject string, size int, parse func(context.Context, *nats.Msg) (T, error)) (*Feed[T], error) {
+	f := &Feed[T]{messages: make(chan *nats.Msg, size), parse: parse}
+	var err error
+	if f.sub, err = b.nc.ChanSubscribe(subject, f.messages); err != nil {
 		return nil, classify(err)
 	}
-	if err := sub.SetPendingLimits(feedMessages, feedBytes); err != nil {
-		return nil, classify(err)
-	}
-	f := &Feed[T]{sub: sub, parse: parse}
+	f.closed = f.sub.StatusChanged(nats.SubscriptionClosed)
 	back, done := b.reconnects.listen()
-	stop := b.denials.watch(subject, func(err error) {
-		f.denied.Store(&err)
-		_ = sub.Unsubscribe() // wakes Next
-	})
-	f.back = back
+	denied, stop := b.denials.denied(subject)
+	f.back, f.denied = back, denied
 	f.end = sync.OnceFunc(func() {
 		stop()
 		done()
-		_ = sub.Unsubscribe()
+		_ = f.sub.Unsubscribe()
 	})
 	if err := b.Flush(ctx); err != nil {
 		f.Close()
@@ -67,19 +58,17 @@ func (f *Feed[T]) Next(ctx context.Context) (v T, err error) {
 		if f.missed() {
 			return v, ErrMissed
 		}
-		m, err := f.sub.NextMsgWithContext(ctx)
-		switch {
-		case errors.Is(err, nats.ErrSlowConsumer):
-			continue // counted in Dropped
-		case err != nil && f.denied.Load() != nil:
-			return v, *f.denied.Load()
-		case err != nil && ctx.Err() != nil:
+		select {
+		case m := <-f.messages:
+			if v, err := f.parse(ctx, m); err == nil {
+				return v, nil
+			}
+		case err := <-f.denied:
+			return v, err
+		case <-f.closed:
+			return v, schemas.Errorf(schemas.KindUnavailable, "the feed or its connection is closed")
+		case <-ctx.Done():
 			return v, ctx.Err()
-		case err != nil:
-			return v, classify(err)
-		}
-		if v, err := f.parse(ctx, m); err == nil {
-			return v, nil
 		}
 	}
 }
@@ -107,7 +96,7 @@ func (b *Bus) Outcomes(ctx context.Context, tenant schemas.TenantID) (*Feed[sche
 	if _, err := schemas.ParseTenantID(string(tenant)); err != nil {
 		return nil, err
 	}
-	return newFeed(ctx, b, subjectResult(tenant, "*"), func(ctx context.Context, m *nats.Msg) (schemas.Outcome, error) {
+	return newFeed(ctx, b, subjectResult(tenant, "*"), feedMessages, func(ctx context.Context, m *nats.Msg) (schemas.Outcome, error) {
 		return b.readOutcome(ctx, m.Header, m.Data, "out."+strings.TrimPrefix(m.Subject, "res."))
 	})
 }
@@ -127,7 +116,7 @@ func (b *Bus) Chunks(ctx context.Context, tenant schemas.TenantID, job schemas.J
 	if _, err := schemas.ParseJobID(string(job)); err != nil {
 		return nil, err
 	}
-	return newFeed(ctx, b, subjectChunk(tenant, job), func(_ context.Context, m *nats.Msg) ([]byte, error) {
+	return newFeed(ctx, b, subjectChunk(tenant, job), feedMessages, func(_ context.Context, m *nats.Msg) ([]byte, error) {
 		return m.Data, nil
 	})
 }

@@ -132,19 +132,12 @@ type Arrival struct {
 	Expiry time.Time
 }
 
-// arrivalMessages and arrivalBytes bound the arrivals that wait to be read.
-const (
-	arrivalMessages = 1 << 18
-	arrivalBytes    = 256 << 20
-)
+// arrivalMessages bounds the arrivals that wait to be read.
+const arrivalMessages = 1 << 17
 
 // Arrivals hears every job as it is stored, from now on. After [ErrMissed] positions are missing: look with ScanQueued.
 func (b *Bus) Arrivals(ctx context.Context) (*Feed[Arrival], error) {
-	f, err := newFeed(ctx, b, "wake.>", parseArrival)
-	if err != nil {
-		return nil, err
-	}
-	return f, classify(f.sub.SetPendingLimits(arrivalMessages, arrivalBytes))
+	return newFeed(ctx, b, "wake.>", arrivalMessages, parseArrival)
 }
 
 // parseArrival reads wake.<shard>.<model>.<class>.<lane> and the headers that matter.

@@ -2,47 +2,35 @@ package streams
 
 import (
 	"context"
-	"errors"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
 
-// tapMessages and tapBytes bound what waits for the function of [Bus.Tap].
-const (
-	tapMessages = 1 << 20
-	tapBytes    = 512 << 20
-)
+// tapMessages bounds what waits for the function of [Bus.Tap].
+const tapMessages = 1 << 18
 
 // Tap calls f, in the caller's goroutine, for everything that crosses the message system of this account until ctx ends;
 // ready is called when nothing more can be missed. It returns nil at the end of ctx, f's error, or [ErrMissed] when f was too
-// slow: then not everything was seen. It is for audits, such as proving that nothing readable is on the wire.
+// slow or the connection was away: then not everything was seen. It is for audits, such as proving that nothing
+// readable is on the wire.
 func (b *Bus) Tap(ctx context.Context, ready func(), f func(subject string, header map[string][]string, body []byte) error) error {
-	sub, err := b.nc.SubscribeSync(">")
+	feed, err := newFeed(ctx, b, ">", tapMessages, func(_ context.Context, m *nats.Msg) (*nats.Msg, error) { return m, nil })
 	if err != nil {
-		return classify(err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := sub.SetPendingLimits(tapMessages, tapBytes); err != nil {
-		return classify(err)
-	}
-	if err := b.Flush(ctx); err != nil {
 		return err
 	}
+	defer feed.Close()
 	if ready != nil {
 		ready()
 	}
-	defer b.denials.watch(">", func(error) { _ = sub.Unsubscribe() })()
 	for {
-		m, err := sub.NextMsgWithContext(ctx)
+		m, err := feed.Next(ctx)
 		switch {
-		case errors.Is(err, nats.ErrSlowConsumer):
-			return ErrMissed
 		case err != nil && ctx.Err() != nil:
 			return nil
 		case err != nil:
-			return classify(err)
+			return err
 		}
 		if err := f(m.Subject, m.Header, m.Data); err != nil {
 			return err

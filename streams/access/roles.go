@@ -185,7 +185,8 @@ func Broker() Permissions {
 	for _, verb := range append([]string{streams.VerbJoin}, workerVerbs...) {
 		p.subscribe(streams.SubjectBroker(verb))
 	}
-	p.publish(streams.SubjectBroker(streams.VerbJoin), "broker.gossip", "audit.*", "$KV.KEYS.>", "$KV.COLLATERAL.>",
+	// A broker that joins the others is challenged by them.
+	p.publish(streams.SubjectBroker(streams.VerbChallenge), streams.SubjectBroker(streams.VerbJoin), "broker.gossip", "audit.*", "$KV.KEYS.>", "$KV.COLLATERAL.>",
 		apiOwn+".DIRECT.GET.WEIGHTS.weight.*.*")
 	p.subscribe("broker.gossip", inbox(string(RoleBroker)))
 	p.read(apiOwn, append([]streams.BucketName{streams.BucketCredit, streams.BucketWorkers, streams.BucketFleet}, public...)...)
