@@ -63,8 +63,12 @@ func versionCommand() *cobra.Command {
 				commit += " (modified)"
 			}
 			return [][2]string{
-				{"version", b.Version}, {"commit", commit}, {"go", b.Go}, {"platform", b.Platform},
-				{"build", b.Build}, {"engine", b.Engine},
+				{"version", b.Version},
+				{"commit", commit},
+				{"go", b.Go},
+				{"platform", b.Platform},
+				{"build", b.Build},
+				{"engine", b.Engine},
 			}
 		})
 	}

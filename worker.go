@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/cocoon-network/cocoon/consumers"
@@ -52,6 +53,8 @@ type workerConfig struct {
 	Host string `koanf:"host"`
 	// Drain is how long running jobs may take after the end was asked for.
 	Drain time.Duration `koanf:"drain_timeout"`
+	// Metrics is the address of /metrics, /healthz and /readyz; empty serves none.
+	Metrics string `koanf:"metrics"`
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `koanf:"log_level"`
 }
@@ -86,6 +89,7 @@ new jobs, running ones finish or go back. "cocoon doctor" says why a machine is 
 	f.String("measured", "", "configuration bundle to measure (required on real hardware)")
 	f.String("host", conf.Host, "name of this machine for operators")
 	f.Duration("drain-timeout", conf.Drain, "how long running jobs may take after the end was asked for")
+	f.String("metrics", "", "address of /metrics, /healthz and /readyz (default none)")
 	f.String("log-level", conf.LogLevel, "debug, info, warn or error")
 	simulatedFlags(f)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -135,11 +139,17 @@ func runWorker(ctx context.Context, conf workerConfig, cmd *cobra.Command) error
 		defer cancel()
 		bus.Close(end)
 	}()
+	registry := prometheus.NewRegistry()
+	stop, err := cli.Ops{Address: conf.Metrics, Metrics: registry, Ready: bus.Flush, Log: log}.Start(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	return consumerscli.RunWorker(ctx, consumerscli.WorkerOptions{
 		Bus: bus, Trust: trust, Attester: machine, Collateral: collateral, Owner: owner, Models: conf.Models,
 		OpenEngine: open, WeightsDir: conf.Weights, PlainDir: conf.Plain,
 		Ask: schemas.BasisPoints(conf.Ask * float64(schemas.One)), Host: conf.Host, Version: thisBuild().Version,
-		DrainTimeout: conf.Drain, Log: log,
+		DrainTimeout: conf.Drain, Metrics: consumers.NewMetrics(registry), Log: log,
 	})
 }
 

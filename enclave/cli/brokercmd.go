@@ -122,7 +122,7 @@ func (c BrokerConfig) run(ctx context.Context, log *slog.Logger) error {
 	if c.Metrics != "" {
 		registry := prometheus.NewRegistry()
 		o.Metrics = registry
-		stop, err := serveOps(c.Metrics, registry, n.bus, log)
+		stop, err := cli.Ops{Address: c.Metrics, Metrics: registry, Ready: n.bus.Flush, Log: log}.Start(ctx)
 		if err != nil {
 			return err
 		}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -106,7 +105,7 @@ func runGateway(cmd *cobra.Command, conn *connection, conf GatewayConfig) error 
 	if err != nil {
 		return err
 	}
-	stop, err := serveMetrics(cmd.Context(), conf.Metrics, registry)
+	stop, err := cli.Ops{Address: conf.Metrics, Metrics: registry, Log: o.Logger}.Start(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -117,30 +116,6 @@ func runGateway(cmd *cobra.Command, conn *connection, conf GatewayConfig) error 
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "gateway of tenant %s on http://%s/v1 (%s)\n", s.Tenant(), listener.Addr(), s.Environment())
 	return serve(cmd.Context(), g, listener, conf.DrainTimeout)
-}
-
-// serveMetrics serves metrics at an address, if there is one, until stop is called.
-func serveMetrics(ctx context.Context, address string, registry *prometheus.Registry) (stop func(), err error) {
-	if address == "" {
-		return func() {}, nil
-	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: closeWait}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(listener) // it ends with Close
-	}()
-	return func() {
-		_ = server.Close()
-		<-done
-	}, nil
 }
 
 // serve serves until ctx ends, then drains.

@@ -2,15 +2,12 @@ package service
 
 import (
 	"context"
-	"errors"
-	"net"
-	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/cli"
 	"github.com/cocoon-network/cocoon/settlement"
 )
 
@@ -92,34 +89,14 @@ func (s *Services) lag(ctx context.Context) (uint64, error) {
 	return last - at, nil
 }
 
-// opsTimeout bounds one request to the operator's address.
-const opsTimeout = 10 * time.Second
-
-// ServeMetrics serves /metrics, /healthz and /readyz until ctx ends. Ready means that the ledger answers.
-func (s *Services) ServeMetrics(ctx context.Context, address string) error {
+// ops is the operators' address of the services; ready means that the ledger answers.
+func (s *Services) ops() (cli.Ops, error) {
 	registry := prometheus.NewRegistry()
 	if err := registry.Register(s); err != nil {
+		return cli.Ops{}, err
+	}
+	return cli.Ops{Address: s.metrics, Metrics: registry, Ready: func(ctx context.Context) error {
+		_, err := s.ledger.Position(ctx)
 		return err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if _, err := s.ledger.Position(r.Context()); err != nil {
-			http.Error(w, "the ledger is away", http.StatusServiceUnavailable)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
-	})
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return schemas.Errorf(schemas.KindInvalid, "metrics: %w", err)
-	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: opsTimeout, WriteTimeout: opsTimeout}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	}}, nil
 }

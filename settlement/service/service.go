@@ -105,13 +105,15 @@ func (s *Services) chain(cfg Config) (err error) {
 // Run runs the parts until ctx ends, which is no error, or one of them fails.
 func (s *Services) Run(ctx context.Context) error {
 	defer s.Feed.Close()
+	ops, err := s.ops()
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Library.Run(ctx) })
 	g.Go(func() error { return s.Intake.Run(ctx) })
 	g.Go(func() error { return s.Credit.Run(ctx) })
-	if s.metrics != "" {
-		g.Go(func() error { return s.ServeMetrics(ctx, s.metrics) })
-	}
+	g.Go(func() error { return ops.Run(ctx) })
 	if s.Deposits != nil {
 		g.Go(func() error { return s.Deposits.Run(ctx) })
 	}

@@ -4,15 +4,11 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -94,7 +90,13 @@ func (c controlConfig) run(ctx context.Context, bus *streams.Bus, log *slog.Logg
 	}
 	service := control.New(bus, o)
 	if c.Metrics != "" {
-		group.Go(func() error { return serveOps(ctx, c.Metrics, service, bus) })
+		registry := prometheus.NewRegistry()
+		if err := registry.Register(service); err != nil {
+			return err
+		}
+		group.Go(func() error {
+			return cli.Ops{Address: c.Metrics, Metrics: registry, Ready: bus.Flush, Log: log}.Run(ctx)
+		})
 	}
 	group.Go(func() error { return service.Run(ctx) })
 	log.Info("control runs", "reputation", c.Trust != "")
@@ -144,36 +146,4 @@ func untilDone(ctx context.Context, f func() error) error {
 		case <-time.After(time.Second):
 		}
 	}
-}
-
-// opsTimeout bounds one request to the operator's address.
-const opsTimeout = 10 * time.Second
-
-// serveOps serves metrics and health until ctx ends.
-func serveOps(ctx context.Context, address string, c prometheus.Collector, bus *streams.Bus) error {
-	registry := prometheus.NewRegistry()
-	if err := registry.Register(c); err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := bus.Flush(r.Context()); err != nil {
-			http.Error(w, "the message system is away", http.StatusServiceUnavailable)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
-	})
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return cli.Usagef("--metrics: %w", err)
-	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: opsTimeout, WriteTimeout: opsTimeout}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
 }
