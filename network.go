@@ -144,6 +144,9 @@ func (n *network) openTrust(ctx context.Context) error {
 	if n.trust, err = trustOf(roots); err != nil {
 		return err
 	}
+	if _, err := n.trustFile(); err != nil { // verbs in other processes read it: cocoon job --data …
+		return err
+	}
 	if n.model, err = tinyModel(ctx); err != nil {
 		return err
 	}

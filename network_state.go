@@ -26,6 +26,7 @@ import (
 //	deposits.key     seed of the wallet that tenants pay into
 //	owner-<n>.key    seed of the wallet of the owner of worker n
 //	tenant-<n>.json  a tenant's identity
+//	trust.json       what everybody in this network believes: root keys and environment
 //	sim/             the secret of the simulated hardware
 //	nats/            the message system's streams
 //	ton/             the embedded chain
