@@ -1,6 +1,7 @@
 package streams_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -73,15 +74,19 @@ func TestFullQueue(t *testing.T) {
 	publish(t, bus, tenant, 1, class(schemas.Priority))
 
 	p := puller(t, bus, streams.PullerOptions{Classes: []schemas.Class{schemas.Standard}})
+	pulling, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
 	go func() {
-		for ctx.Err() == nil {
-			ds, err := p.Next(ctx, 1)
+		defer close(ended)
+		for {
+			ds, err := p.Next(pulling, 1)
 			if err != nil {
 				return
 			}
 			_ = ds[0].Done(ctx)
 		}
 	}()
+	defer func() { stop(); <-ended }()
 	n := 0
 	for r := range bus.PublishJobs(ctx, func(yield func(streams.Job) bool) {
 		for i := range 50 {

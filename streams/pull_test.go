@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,13 +110,15 @@ func TestWakesOneOfMany(t *testing.T) {
 	t.Parallel()
 	bus, server := streamstest.NewWith(t, streamstest.Options{})
 	ctx, cancel := context.WithCancel(streamstest.Context(t))
+	var pulling sync.WaitGroup
+	defer pulling.Wait() // a puller is closed by the goroutine that uses it, or after it
 	defer cancel()
 	const pullers, jobs = 8, 400
 	done := make(chan error, jobs)
 	for range pullers {
 		other := streamstest.Connect(t, server, streams.Config{})
 		p := puller(t, other, streams.PullerOptions{Poll: time.Hour})
-		go func() {
+		pulling.Go(func() {
 			for {
 				ds, err := p.Next(ctx, 1)
 				if ctx.Err() != nil {
@@ -126,7 +129,7 @@ func TestWakesOneOfMany(t *testing.T) {
 				}
 				done <- err
 			}
-		}()
+		})
 	}
 	tenant := schemas.NewTenantID()
 	for range jobs / 20 {

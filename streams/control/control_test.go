@@ -15,10 +15,9 @@ import (
 
 // bundle is a bus with a control service under fake time.
 type bundle struct {
-	bus     *streams.Bus
-	ctx     context.Context
-	service *control.Service
-	tenant  schemas.TenantID
+	bus    *streams.Bus
+	ctx    context.Context
+	tenant schemas.TenantID
 }
 
 // setup starts n control services. It must be called inside a bubble.
@@ -29,8 +28,8 @@ func setup(t *testing.T, n int, o control.Options) *bundle {
 	b := &bundle{bus: bus, ctx: ctx, tenant: schemas.NewTenantID()}
 	ended := make(chan error, n)
 	for range n {
-		b.service = control.New(bus, o)
-		go func() { ended <- b.service.Run(ctx) }()
+		service := control.New(bus, o)
+		go func() { ended <- service.Run(ctx) }()
 	}
 	t.Cleanup(func() {
 		cancel()
