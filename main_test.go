@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/cocoon-network/cocoon/schemas/cli"
 )
@@ -144,6 +145,11 @@ func TestEveryVerbExplainsItself(t *testing.T) {
 		if strings.HasSuffix(verb.Short, ".") {
 			t.Errorf("%s: the short line ends with a full stop: %q", verb.CommandPath(), verb.Short)
 		}
+		verb.Flags().VisitAll(func(f *pflag.Flag) {
+			if name, _ := pflag.UnquoteUsage(f); strings.Contains(name, " ") {
+				t.Errorf("%s --%s: %q stands in backquotes and is taken for the name of the value", verb.CommandPath(), f.Name, name)
+			}
+		})
 		var b bytes.Buffer
 		verb.SetOut(&b)
 		if err := verb.Help(); err != nil || !strings.Contains(b.String(), "Usage:") {

@@ -239,7 +239,7 @@ func modelsOrder(use, short string, do func(ctx context.Context, engine, name st
 	var engine string
 	cmd := &cobra.Command{Use: use + " NAME", Short: short, Args: cobra.ExactArgs(1)}
 	out := cli.OutputFlags(cmd)
-	cmd.Flags().StringVar(&engine, "engine", "http://127.0.0.1:8000", "address of `cocoon engine --admin`: http://host:port or unix:/path")
+	cmd.Flags().StringVar(&engine, "engine", "http://127.0.0.1:8000", "address of \"cocoon engine --admin\": http://host:port or unix:/path")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if _, err := storePath("", args[0]); err != nil {
 			return err

@@ -258,7 +258,7 @@ command that takes it up again is printed. Exit code 3 when some lines failed.`,
 	f := cmd.Flags()
 	f.BoolVar(&run.detach, "detach", false, "return when every line is submitted")
 	f.BoolVar(&dryRun, "dry-run", false, "only say what it may cost")
-	f.StringVarP(&file, "file", "f", "", "file for the result lines; - is standard output (default: none, see `cocoon batch results`)")
+	f.StringVarP(&file, "file", "f", "", "file for the result lines; - is standard output (default: none, see \"cocoon batch results\")")
 	out := cli.OutputFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if _, _, err := sel.parse(); err != nil {

@@ -34,7 +34,7 @@ func connectionFlags(cmd *cobra.Command) *connection {
 	f.StringVar(&c.trust, "trust", os.Getenv("COCOON_TRUST"), "file with root keys and environment (env COCOON_TRUST; default DATA/trust.json)")
 	f.StringVar(&c.tenant, "tenant", os.Getenv("COCOON_TENANT"), "the tenant's identity file (env COCOON_TENANT; default DATA/tenant-local.json)")
 	f.StringVar(&c.state, "state", os.Getenv("COCOON_STATE"), "folder that remembers what was submitted (env COCOON_STATE; default DATA/producer)")
-	f.StringVar(&c.data, "data", os.Getenv("COCOON_DATA"), "data folder of `cocoon up` (env COCOON_DATA)")
+	f.StringVar(&c.data, "data", os.Getenv("COCOON_DATA"), "data folder of \"cocoon up\" (env COCOON_DATA)")
 	f.BoolVar(&c.verbose, "verbose", false, "say on standard error what the client does by itself")
 	return c
 }

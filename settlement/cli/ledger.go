@@ -22,7 +22,7 @@ const ledgerFlag = "ledger"
 
 // addLedgerFlag adds --ledger to a noun and its verbs.
 func addLedgerFlag(cmd *cobra.Command) {
-	cmd.PersistentFlags().String(ledgerFlag, "", "SQLite file or postgres:// address of the ledger (default: that of `cocoon up`)")
+	cmd.PersistentFlags().String(ledgerFlag, "", "SQLite file or postgres:// address of the ledger (default: that of \"cocoon up\")")
 }
 
 // withLedger opens the ledger that the command names, and closes it after fn.
