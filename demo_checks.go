@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/producers/batch"
@@ -345,6 +344,5 @@ func (d *demoRun) checkBooks(ctx context.Context) error {
 		}
 		r.tenants = append(r.tenants, tenantBill{t.name, len(t.questions), b.Charged, b.Balance + b.Stake})
 	}
-	slices.SortFunc(r.tenants, func(a, b tenantBill) int { return len(a.name) - len(b.name) })
 	return nil
 }

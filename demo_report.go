@@ -217,8 +217,9 @@ func (p *progressBar) text() string {
 // set moves the bar.
 func (p *progressBar) set(done int, cost schemas.NanoTON) {
 	p.mu.Lock()
+	changed := done != p.done
 	p.done, p.cost = done, cost
-	plain := p.bars == nil && (time.Since(p.last) >= plainEvery || done == p.total)
+	plain := p.bars == nil && changed && (time.Since(p.last) >= plainEvery || done == p.total)
 	if plain {
 		p.last = time.Now()
 	}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cocoon-network/cocoon/producers/batch"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/schemas/cli"
 )
@@ -251,6 +252,51 @@ func TestUp(t *testing.T) {
 	if status, body := u.post("/v1/chat/completions", fmt.Sprintf(ask, "")); status != http.StatusOK {
 		t.Errorf("after the restart: %d %s", status, body)
 	}
+}
+
+// TestUpContinues stops the network while a batch waits in its queue, starts it again and has every line answered.
+func TestUpContinues(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "network")
+	u := startUp(t, dir)
+	asked, err := questions(200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := batchFile(asked, "cocoon-tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := filepath.Join(t.TempDir(), "input.jsonl")
+	if err := os.WriteFile(input, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	verb := func(args ...string) result {
+		cmd := program(t.Context(), t, append(args, "--data", dir, "--nats", u.nats(), "--json", "--quiet")...)
+		return runProgram(t, cmd)
+	}
+	if r := verb("batch", "submit", input, "--id", "night", "--detach"); r.code != cli.ExitOK {
+		t.Fatalf("submit: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	u.end()
+	u = startUp(t, dir)
+	defer u.end()
+	r := verb("batch", "watch", "night")
+	var summary batch.Summary
+	if err := json.Unmarshal([]byte(r.stdout), &summary); err != nil || r.code != cli.ExitOK {
+		t.Fatalf("watch: exit %d, %v\n%s%s", r.code, err, r.stdout, r.stderr)
+	}
+	if summary.Completed != len(asked) || summary.Failed != 0 {
+		t.Errorf("%+v", summary)
+	}
+}
+
+// nats is where the message system listens.
+func (u *upProcess) nats() string {
+	m := regexp.MustCompile(`NATS +(nats://[0-9.:]+)`).FindStringSubmatch(u.text())
+	if m == nil {
+		u.t.Fatalf("up does not say where NATS is:\n%s", u.text())
+	}
+	return m[1]
 }
 
 // held is what the public page says is held for tenants, once it has looked.

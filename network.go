@@ -30,6 +30,7 @@ import (
 	"github.com/cocoon-network/cocoon/settlement"
 	"github.com/cocoon-network/cocoon/settlement/service"
 	"github.com/cocoon-network/cocoon/streams"
+	streamscli "github.com/cocoon-network/cocoon/streams/cli"
 	"github.com/cocoon-network/cocoon/streams/control"
 	"github.com/cocoon-network/cocoon/streams/embedded"
 )
@@ -60,6 +61,8 @@ type networkConfig struct {
 	Lease time.Duration
 	// Payouts says when earnings are paid; the zero value is the program's default policy.
 	Payouts settlement.PayerConfig
+	// Metrics takes what worker and control count; nil counts into the void.
+	Metrics *prometheus.Registry
 	// Log hears what happens.
 	Log *slog.Logger
 }
@@ -204,9 +207,46 @@ func (n *network) run(ctx context.Context) error {
 	}
 	part("embedded chain", n.money.net.Run)
 	part("broker", n.runBroker)
-	part("control", control.New(n.bus, control.Options{Logger: n.conf.Log}).Run)
+	part("control", n.runControl)
 	part("settlement", n.runSettlement)
 	return group.Wait()
+}
+
+// runControl serves the queues, and judges workers by outcomes whose signatures verify.
+func (n *network) runControl(ctx context.Context) error {
+	judge := streamscli.NewJudge(n.verifier, n.conf.Log)
+	service := control.New(n.bus, control.Options{Verify: judge.Verify, Floor: n.floor, Logger: n.conf.Log})
+	if n.conf.Metrics != nil {
+		if err := n.conf.Metrics.Register(service); err != nil {
+			return err
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return service.Run(ctx) })
+	group.Go(func() error {
+		for ctx.Err() == nil {
+			err := judge.Follow(ctx, n.bus)
+			n.conf.Log.Debug("followed the brokers' keys", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryFollow):
+			}
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// retryFollow is the wait before something that was lost is followed again.
+const retryFollow = time.Second
+
+// floor is the good behaviour that the policy in force demands of workers.
+func (n *network) floor() schemas.Reputation {
+	policy, err := n.keeper.Current()
+	if err != nil {
+		return schemas.Reputation{} // no policy, no judgement
+	}
+	return policy.Reputation
 }
 
 // runBroker boots a simulated machine and runs the key broker on it.
@@ -238,7 +278,7 @@ func (n *network) runSettlement(ctx context.Context) error {
 }
 
 // runWorker boots a simulated machine and runs a worker with the embedded engine on it, inside this process.
-func (n *network) runWorker(ctx context.Context, slots int, metrics prometheus.Registerer) error {
+func (n *network) runWorker(ctx context.Context, slots int) error {
 	machine, err := n.platform.Boot(ctx, sim.MachineSpec{Name: "worker-1", Image: imageWorker, GPUs: 1, PolicyRoot: n.trust.Roots.Hash()})
 	if err != nil {
 		return err
@@ -250,7 +290,7 @@ func (n *network) runWorker(ctx context.Context, slots int, metrics prometheus.R
 	err = consumerscli.RunWorker(ctx, consumerscli.WorkerOptions{
 		Bus: n.bus, Trust: n.trust, Attester: machine, Collateral: n.platform.Collateral(), Owner: wallet.Address(),
 		OpenEngine: openEmbedded(slots, 0, n.conf.Log), Host: hostname(), Version: thisBuild().Version,
-		DrainTimeout: upDrain, Metrics: consumers.NewMetrics(metrics), Log: n.conf.Log,
+		DrainTimeout: upDrain, Metrics: consumers.NewMetrics(n.conf.Metrics), Log: n.conf.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)

@@ -84,21 +84,21 @@ func up(ctx context.Context, conf upConfig, out, errs io.Writer) error {
 		return err
 	}
 	defer listener.Close()
+	metrics := prometheus.NewRegistry()
 	n, err := openNetwork(ctx, networkConfig{
-		Data: conf.Data, NATS: conf.NATS, Sync: conf.Sync, Log: log, BlockTime: upBlockTime,
+		Data: conf.Data, NATS: conf.NATS, Sync: conf.Sync, Log: log, BlockTime: upBlockTime, Metrics: metrics,
 	})
 	if err != nil {
 		return err
 	}
 	defer n.close()
 	group, gctx := errgroup.WithContext(ctx)
-	metrics := prometheus.NewRegistry()
 	group.Go(func() error { return n.run(gctx) })
 	group.Go(func() error {
 		if err := n.ready(gctx); err != nil {
 			return err
 		}
-		group.Go(func() error { return n.runWorker(gctx, conf.Slots, metrics) })
+		group.Go(func() error { return n.runWorker(gctx, conf.Slots) })
 		handler, err := n.handler(gctx, group, metrics, conf.OperatorToken)
 		if err != nil {
 			return err

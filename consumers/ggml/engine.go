@@ -69,6 +69,9 @@ func OpenBytes(ctx context.Context, b []byte, o Options) (*Engine, error) {
 
 // open checks, loads and starts.
 func open(ctx context.Context, f *os.File, path string, o Options) (*Engine, error) {
+	if err := checkProcessor(); err != nil {
+		return nil, err
+	}
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
 		return nil, &schemas.Error{Kind: schemas.KindNotFound, Field: "model", Message: "the model is no file", Err: err}
