@@ -74,7 +74,7 @@ func TestChunksAreTicked(t *testing.T) {
 		opener := tenant.ChunkOpener(sealed.Attributes.ID, sealed.Hash)
 		next := 0
 		for i, frame := range s.frames {
-			if bytes.Contains(frame, []byte(`{"n":`)) // five bytes: three would be in random ones now and then {
+			if bytes.Contains(frame, []byte(`{"n":`)) { // five bytes: three would be in random ones now and then
 				t.Fatal("a chunk shows its events")
 			}
 			if parsed, err := schemas.ParseSealedChunk(frame); err != nil || len(parsed.Payload) != schemas.ChunkQuantum+schemas.TagSize {
