@@ -15,6 +15,8 @@ for values in helm/cocoon/ci/*.yaml; do
 	helm lint --strict helm/cocoon -f "$values"
 	helm template net helm/cocoon --kube-version 1.30.0 -f "$values" >/dev/null
 done
+echo "== our renderer beside helm's"
+go test -count=1 -tags helm -run TestChartRendersAsHelmDoes .
 echo "== promtool"
 promtool check rules prometheus/cocoon.rules.yml
 promtool test rules prometheus/cocoon.rules.test.yml

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -322,43 +321,4 @@ func TestChartValuesAreDescribed(t *testing.T) {
 		}
 	}
 	walk("", documents(t, "values.yaml", read(t, chartDir+"/values.yaml"))[0], schema)
-}
-
-// TestChartRendersAsHelmDoes compares with Helm itself, where it is installed: the renderer above must not differ from
-// the real one. deploy/check.sh builds Helm where it is not.
-func TestChartRendersAsHelmDoes(t *testing.T) {
-	t.Parallel()
-	helm, err := exec.LookPath("helm")
-	if err != nil {
-		t.Skip("helm is not on this machine; deploy/check.sh builds it")
-	}
-	for path, values := range ciValues(t) {
-		out, err := exec.Command(helm, "template", "net", chartDir, "--kube-version", "1.30.0", "-f", path).Output()
-		if err != nil {
-			t.Errorf("%s: %v", path, err)
-			continue
-		}
-		objects, err := render(t, values)
-		if err != nil {
-			t.Errorf("%s: %v", path, err)
-			continue
-		}
-		if got, want := byName(t, objects), byName(t, documents(t, path, out)); !maps.Equal(got, want) {
-			t.Errorf("%s: this renderer and Helm differ:\n%v\n%v", path, got, want)
-		}
-	}
-}
-
-// byName spells objects canonically, by kind and name.
-func byName(t *testing.T, objects []object) map[string]string {
-	t.Helper()
-	all := map[string]string{}
-	for _, o := range objects {
-		b, err := json.Marshal(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all[fmt.Sprintf("%v/%s", o["kind"], text(at(o, "metadata", "name")))] = string(b)
-	}
-	return all
 }
