@@ -101,7 +101,7 @@ func books() *fixedMoney {
 		Held: 1234*schemas.TON + 5, Earned: 12 * schemas.TON, Paid: 10 * schemas.TON, Pending: 2 * schemas.TON, Fees: schemas.TON / 2,
 		Treasury: "0:" + schemas.Owner(strings.Repeat("ab", 32)), Chain: "tonnet",
 		Owners:  []OwnerRow{{Owner: "0:" + schemas.Owner(strings.Repeat("cd", 32)), Earned: 12 * schemas.TON, Paid: 10 * schemas.TON, Pending: 2 * schemas.TON}},
-		Batches: []BatchRow{{ID: "1", State: "paid", Created: time.Now(), Transfers: 1, Amount: 10 * schemas.TON, Root: schemas.HashOf([]byte("root")).String()}},
+		Batches: []BatchRow{{ID: "1", State: "done", Created: time.Now(), Transfers: 1, Amount: 10 * schemas.TON, Root: schemas.HashOf([]byte("root")).String()}},
 		Alerts:  []string{"low_funds: the treasury cannot cover what is due"},
 	}}
 }

@@ -173,7 +173,7 @@ function money() {
     table([["Owner"], ["Earned", "n"], ["Paid", "n"], ["Pending", "n"]], (m.owners ?? []).map((o) => [short(o.owner, 20), ton(o.earned), ton(o.paid), ton(o.pending)]), "Nobody has earned anything yet."),
     el("h2", "Payout batches"),
     table([["Batch"], ["State"], ["Created"], ["Transfers", "n"], ["Amount", "n"], ["Statement root"], ["Transaction"]],
-      (m.batches ?? []).map((b) => [b.id, tag(b.state, b.state === "paid" ? "" : "warn"), time(b.created), String(b.transfers), ton(b.amount), b.root ? short(b.root, 16) : "–", b.link ? short(b.link, 16) : "–"]),
+      (m.batches ?? []).map((b) => [b.id, tag(b.state, b.state === "done" ? "" : b.state === "expired" ? "bad" : "warn"), time(b.created), String(b.transfers), ton(b.amount), b.root ? short(b.root, 16) : "–", b.link ? short(b.link, 16) : "–"]),
       "No payout batch yet: balances wait for their threshold or age."),
   ];
 }
@@ -215,7 +215,7 @@ function draw() {
     const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
     const clock = { ...axis, space: 70, size: 24, values: (_, at) => at.map((t) => new Date(t * 1000).toTimeString().slice(0, 8)) };
     new uPlot({
-      width: box.clientWidth - 26, height: 120, padding: [8, 24, 0, 0], legend: { show: false }, cursor: { show: false },
+      width: box.clientWidth - 26, height: 120, padding: [8, 34, 0, 0], legend: { show: false }, cursor: { show: false },
       scales: { y: { range: (_, min, max) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [clock, { ...axis, size: 46 }],
       series: [{}, { points: { show: false }, stroke: colour("--accent"), fill: colour("--tint"), width: 1.5 }],
