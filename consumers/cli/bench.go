@@ -44,7 +44,7 @@ type benchPlan struct {
 // planOf is the plan of a quick or a whole run.
 func planOf(quick bool) benchPlan {
 	if quick {
-		return benchPlan{rounds: 4, jobs: 400, blocks: 2, paced: 60, scaled: 700 * time.Millisecond, flood: 1000, fairTry: 3}
+		return benchPlan{rounds: 4, jobs: 400, blocks: 2, paced: 60, scaled: 700 * time.Millisecond, flood: 3000, fairTry: 3}
 	}
 	return benchPlan{rounds: 12, jobs: 1000, blocks: 5, paced: 200, scaled: 3 * time.Second, flood: 10_000, fairTry: 7}
 }
@@ -323,16 +323,57 @@ func (b *pipelineBench) fairness(ctx context.Context) error {
 	wg.Go(func() { _, _ = b.pipeline(flooding, flood, b.plan.flood, 0) }) // it is cut off below
 	defer wg.Wait()
 	defer stop()
-	time.Sleep(2 * time.Second) // the flood is queued, and control has seen it
+	if err := b.flooded(ctx); err != nil {
+		return err
+	}
 	behind, err := b.waits(ctx, small)
 	if err != nil {
 		return err
+	}
+	// A flood that ended meanwhile would make the figure say nothing.
+	if waiting, _, err := b.waiting(ctx); err != nil || waiting == 0 {
+		return errors.Join(err, schemas.Errorf(schemas.KindInternal, "the flood did not outlast the measurement: %d jobs wait", waiting))
 	}
 	b.add(
 		cli.Reported("fair_wait_alone", "ms", milliseconds(quantile(alone, 0.5))), cli.Reported("fair_wait_behind_flood", "ms", milliseconds(quantile(behind, 0.5))),
 		cli.AtMost("fair_wait_vs_alone", "ratio", float64(quantile(behind, 0.5))/float64(quantile(alone, 0.5)), 2),
 	)
 	return nil
+}
+
+// Times of the flood.
+const (
+	floodPoll = 50 * time.Millisecond
+	floodWait = 20 * time.Second
+)
+
+// flooded returns when many jobs wait and control has split their queue into lanes, as it does for a hot model.
+func (b *pipelineBench) flooded(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, floodWait, errors.New("the flood never filled the queue"))
+	defer cancel()
+	tick := time.NewTicker(floodPoll)
+	defer tick.Stop()
+	for {
+		waiting, lanes, err := b.waiting(ctx)
+		if err == nil && waiting > 0 && lanes > 1 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-tick.C:
+		}
+	}
+}
+
+// waiting is how many jobs wait in all queues, and the most lanes that one of them has.
+func (b *pipelineBench) waiting(ctx context.Context) (jobs uint64, lanes int, err error) {
+	backlogs, err := b.net.bus.Backlogs(ctx)
+	for _, q := range backlogs {
+		jobs += q.Pending
+		lanes = max(lanes, q.Lanes)
+	}
+	return jobs, lanes, err
 }
 
 // waits runs single jobs of a tenant one after the other.

@@ -5,6 +5,7 @@ package kernels
 import (
 	"math"
 	"math/rand/v2"
+	"os"
 	"testing"
 )
 
@@ -59,6 +60,9 @@ func TestDot(t *testing.T) {
 func TestProduct(t *testing.T) {
 	t.Parallel()
 	if ISA() == "" {
+		if os.Getenv("COCOON_TEST_REQUIRE") == "all" {
+			t.Fatal("this processor lacks AVX2, FMA or F16C, and COCOON_TEST_REQUIRE=all")
+		}
 		t.Skip("this processor lacks AVX2, FMA or F16C: ggml's own code computes")
 	}
 	r := rand.New(rand.NewPCG(3, 4))
