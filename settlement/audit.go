@@ -24,6 +24,12 @@ var audits = []struct{ rule, query string }{
 		AND a.balance <> COALESCE((SELECT SUM(amount) FROM withdrawals WHERE state = 'pending'), 0)`},
 	{"what owners were paid is the sum of their paid items", `SELECT o.address FROM owners o LEFT JOIN (SELECT account, SUM(amount) AS amount
 		FROM items WHERE state = 'paid' GROUP BY account) i ON i.account = o.account WHERE o.paid <> COALESCE(i.amount, 0) LIMIT 1`},
+	{"what workers earned by the hour is the sum of their receipts", `SELECT CAST(COALESCE(e.worker, r.worker) AS TEXT) FROM earnings e
+		FULL JOIN (SELECT worker, finished / 3600 * 3600 AS hour, COUNT(*) AS receipts, SUM(prompt + cached + completion + reasoning) AS tokens,
+			SUM(total) AS charged, SUM(total - fee) AS earned FROM receipts GROUP BY worker, finished / 3600 * 3600) r
+		ON r.worker = e.worker AND r.hour = e.hour
+		WHERE r.worker IS NULL OR e.worker IS NULL OR e.receipts <> r.receipts OR e.prompt + e.cached + e.completion + e.reasoning <> r.tokens
+			OR e.charged <> r.charged OR e.earned <> r.earned LIMIT 1`},
 	{"open items belong to open batches", `SELECT CAST(i.batch AS TEXT) FROM items i JOIN batches b ON b.number = i.batch
 		WHERE (i.state = 'open') <> (b.state IN ('signed', 'accepted')) LIMIT 1`},
 }

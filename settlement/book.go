@@ -135,6 +135,7 @@ type booking struct {
 	postings []any
 	receipts []any
 	holds    []any
+	earnings earnings
 	jobs     map[schemas.JobID]bool
 	numbers  map[number]bool
 	done     IntakeStats
@@ -251,6 +252,7 @@ func (b *booking) claim(seq uint64, c *claim, tenant, worker int64) error {
 		string(c.grant.Class), int64(c.grant.Catalogue), int64(c.grant.Multiplier),
 		int64(u.Prompt), int64(u.Cached), int64(u.Completion), int64(u.Reasoning),
 		int64(c.charge.Total), int64(c.charge.Fee), c.hash[:], c.receipt.Finished.Unix())
+	b.earnings.add(worker, c)
 	b.done.Booked++
 	return err
 }
@@ -273,6 +275,9 @@ func (b *booking) flush(position uint64) error {
 		return err
 	}
 	if err := b.t.insert(intoReceipts, 19, b.receipts); err != nil {
+		return err
+	}
+	if err := b.earnings.flush(b.t); err != nil {
 		return err
 	}
 	if err := b.t.release(b.holds); err != nil {

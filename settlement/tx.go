@@ -193,7 +193,7 @@ const (
 
 // prepare makes the statements that intake runs thousands of times a second.
 func prepare(ctx context.Context, d *dialect, db *sql.DB) (map[string]*sql.Stmt, error) {
-	queries := []string{moveBalance}
+	queries := []string{moveBalance, addEarnings}
 	for _, into := range []string{intoEntries, intoPostings, intoReceipts} {
 		for _, n := range []int{1, insertChunk} {
 			queries = append(queries, insertSQL(into, 1+strings.Count(into, ","), n))

@@ -17,14 +17,14 @@ import (
 func Payouts() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "payouts",
-		Short: "Payouts to worker owners: list, show, run, pause, resume",
+		Short: "Payouts to worker owners: list, show, earnings, run, pause, resume",
 		Long: `Payouts to worker owners.
 
 The settlement service makes them by itself, when an owner has earned enough or has waited long enough. These verbs
 look at them and steer the service through the ledger; they need neither the chain nor the treasury's key.`,
 	}
 	addLedgerFlag(cmd)
-	cmd.AddCommand(payoutsList(), payoutsShow(), payoutsStatus(), payoutsOwners(), payoutsRun(), payoutsPause(), payoutsResume(),
+	cmd.AddCommand(payoutsList(), payoutsShow(), payoutsStatus(), payoutsOwners(), payoutsEarnings(), payoutsRun(), payoutsPause(), payoutsResume(),
 		payoutsMinimum(), payoutsClear(), payoutsFees(), payoutsProof(), payoutsAlerts())
 	return cmd
 }

@@ -130,6 +130,11 @@ func TenantID(name string) schemas.TenantID {
 	return schemas.TenantID("t" + enc.EncodeToString(sum[:10]))
 }
 
+// WorkerID is the id of a named worker.
+func WorkerID(name string) schemas.WorkerID {
+	return schemas.WorkerIDOf(Key(name).Public().(ed25519.PublicKey))
+}
+
 // NewNetwork adds catalogue version 1 and the broker's key to a ledger. The catalogue's only model costs 100,000
 // nanoTON per prompt token and twice that per completion token, and the network takes a tenth.
 func NewNetwork(t testing.TB, ledger *settlement.Ledger, clock *Clock) *Network {
@@ -235,7 +240,7 @@ func (n *Network) documents(w Work) (schemas.Grant, schemas.Receipt) {
 	n.jobs++
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("job"), n.jobs))
 	key := Key(w.Worker).Public().(ed25519.PublicKey)
-	worker := schemas.WorkerIDOf(key)
+	worker := WorkerID(w.Worker)
 	n.numbers[worker]++
 	ceiling := w.Ceiling
 	if ceiling == 0 {

@@ -27,6 +27,7 @@ func Run(t *testing.T, fresh func(testing.TB) Database) {
 		"Stake":      testStake,
 		"Holds":      testHolds,
 		"Booking":    testBooking,
+		"Earnings":   testEarnings,
 		"Rejections": testRejections,
 		"Duplicates": testDuplicates,
 		"Restart":    testRestart,
