@@ -1,9 +1,10 @@
 module github.com/cocoon-network/cocoon
 
-go 1.26.0
+go 1.26.4
 
 require (
 	github.com/NVIDIA/go-nvml v0.13.4-1
+	github.com/c2sp/wycheproof v0.0.0-20260902155932-3fa63dd0344a
 	github.com/chromedp/chromedp v0.23.0
 	github.com/cloudevents/sdk-go/v2 v2.16.2
 	github.com/fxamacker/cbor/v2 v2.10.0

@@ -2,6 +2,7 @@ package enclave
 
 import (
 	"crypto/ed25519"
+	"crypto/hpke"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
@@ -20,6 +21,7 @@ var (
 	Expand     = expand
 	SignJWS    = signJWS
 	Accept     = acceptChannel
+	GCM        = gcm
 )
 
 // Floors of padding and the label of the key commitment.
@@ -56,4 +58,19 @@ func RunKey(chunk bool, job schemas.JobID, envelope schemas.Hash, attempt uint32
 		label = labelChunk
 	}
 	return r.key(label, encapsulated, reply)
+}
+
+// EncapsulateTo makes a secret for a public key in its binary form.
+func EncapsulateTo(public []byte) (enc []byte, secret [32]byte, err error) {
+	key, err := kem().NewPublicKey(public)
+	if err != nil {
+		return nil, secret, err
+	}
+	return encapsulate(key, kidOf(public), purposeJob)
+}
+
+// DecapsulateFrom opens what EncapsulateTo made.
+func DecapsulateFrom(enc []byte, private hpke.PrivateKey) error {
+	_, err := decapsulate(enc, private, kidOf(private.PublicKey().Bytes()), purposeJob)
+	return err
 }

@@ -132,20 +132,24 @@ func TestOutcomeRoundTrip(t *testing.T) {
 	wantKind(t, err, schemas.KindTooLarge)
 }
 
-func TestCatalogueRefused(t *testing.T) {
-	t.Parallel()
+// sampleCatalogue is a catalogue of one model that anybody may publish.
+func sampleCatalogue(t testing.TB) *schemas.Catalogue {
+	t.Helper()
 	ref, err := schemas.ParseModelID(string(model))
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	good := func() *schemas.Catalogue {
-		return &schemas.Catalogue{
-			V: 1, Version: 1, Issued: at, Expires: at.Add(time.Hour), Environment: schemas.Simulated,
-			Classes: map[schemas.Class]schemas.BasisPoints{schemas.Priority: 1, schemas.Standard: 1, schemas.Batch: 1},
-			Models:  []schemas.Model{{ID: model, Slug: ref.Slug(), Format: "gguf", Context: 1, Endpoints: []string{"/v1/completions"}}},
-		}
+	return &schemas.Catalogue{
+		V: 1, Version: 1, Issued: at, Expires: at.Add(time.Hour), Environment: schemas.Simulated,
+		Classes: map[schemas.Class]schemas.BasisPoints{schemas.Priority: 1, schemas.Standard: 1, schemas.Batch: 1},
+		Models:  []schemas.Model{{ID: model, Slug: ref.Slug(), Format: "gguf", Context: 1, Endpoints: []string{"/v1/completions"}}},
 	}
+}
+
+func TestCatalogueRefused(t *testing.T) {
+	t.Parallel()
+	good := func() *schemas.Catalogue { return sampleCatalogue(t) }
 	if err := good().Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +175,7 @@ func TestCatalogueRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err = c.Find("none")
+	_, err := c.Find("none")
 	wantKind(t, err, schemas.KindUnknownModel)
 	if _, err := c.Cost(model, schemas.Usage{Prompt: 1}, schemas.One); err != nil {
 		t.Error(err)

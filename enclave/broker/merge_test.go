@@ -1,8 +1,11 @@
 package broker
 
 import (
+	"bytes"
 	"testing"
 	"time"
+
+	"github.com/cocoon-network/cocoon/schemas"
 )
 
 // TestMerge: of two brokers' words the one with more attempts stands, then the later end, in whatever order they come; and a
@@ -30,4 +33,21 @@ func TestMerge(t *testing.T) {
 	if l.merge(jobKey{2}, old, begin); len(l.jobs) != 1 {
 		t.Error("the table grew beyond its limit")
 	}
+}
+
+// FuzzState: a stored state that is read encodes again to the same bytes, and one that is refused is corrupt.
+func FuzzState(f *testing.F) {
+	f.Add(schemas.EncodeCBOR(&state{Version: 1, Epoch: 7, Length: 3600, Window: 86400, Policies: []schemas.Hash{{1}}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := parseState(b)
+		if err != nil {
+			if schemas.KindOf(err) != schemas.KindCorrupt {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if !bytes.Equal(schemas.EncodeCBOR(s), b) {
+			t.Errorf("%x encodes again as something else", b)
+		}
+	})
 }

@@ -3,11 +3,14 @@ package nvidia
 import (
 	"bytes"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
@@ -238,10 +241,40 @@ func FuzzChain(f *testing.F) {
 	_, chain := realH100(f)
 	f.Add(chain)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if c, err := parseChain(b); err == nil {
-			_ = c.check(realTime) // must not panic
-		} else if schemas.KindOf(err) != schemas.KindAttestation {
-			t.Fatalf("untyped error: %v", err)
+		c, err := parseChain(b)
+		if err != nil {
+			if schemas.KindOf(err) != schemas.KindAttestation {
+				t.Fatalf("untyped error: %v", err)
+			}
+			return
+		}
+		_ = c.check(realTime) // must not panic
+		var again []byte
+		for _, cert := range c.certs {
+			again = append(again, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
+		}
+		if !sameCertificates(t, b, again) {
+			t.Fatal("the chain's certificates make another chain")
+		}
+	})
+}
+
+// FuzzStaple: no bytes in the place of the vendor's answers are taken for an answer about the real chain.
+func FuzzStaple(f *testing.F) {
+	_, chain := realH100(f)
+	c, err := parseChain(chain)
+	if err != nil {
+		f.Fatal(err)
+	}
+	unsigned, err := ocsp.CreateRequest(c.certs[1], c.certs[2], nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(unsigned, []byte{0x30, 3, 0x0a, 1, 6}, []byte(nil))
+	f.Fuzz(func(t *testing.T, die, provisioner, architecture []byte) {
+		r, err := c.checkStaples([][]byte{die, provisioner, architecture}, realTime)
+		if err == nil || r.Checked || schemas.KindOf(err) != schemas.KindAttestation {
+			t.Fatalf("%+v, %v", r, err)
 		}
 	})
 }

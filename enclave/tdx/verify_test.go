@@ -3,6 +3,8 @@ package tdx
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
@@ -17,6 +19,7 @@ import (
 	"github.com/google/go-tdx-guest/testing/testdata"
 	"github.com/google/go-tdx-guest/verify"
 
+	"github.com/cocoon-network/cocoon/enclave/wycheprooftest"
 	"github.com/cocoon-network/cocoon/schemas"
 )
 
@@ -305,7 +308,52 @@ func FuzzBundle(f *testing.F) {
 		for _, d := range bundle {
 			_ = d.issued() // must not panic
 		}
+		one, err := schemas.EncodeJSON(bundle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseBundle(one)
+		if err != nil {
+			t.Fatalf("%s, its own encoding, is refused: %v", one, err)
+		}
+		if two, err := schemas.EncodeJSON(again); err != nil || !bytes.Equal(one, two) {
+			t.Fatalf("%s encodes again as %s (%v)", one, two, err)
+		}
 	})
+}
+
+// FuzzFacts fuzzes Intel's documents as they are read after the library has verified them, and the certificate chain of a
+// quote: whatever stands there ends in facts or in a refusal.
+func FuzzFacts(f *testing.F) {
+	q, err := parseQuote(Trim(testdata.RawQuote))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(testdata.TcbInfoBody, testdata.QeIdentityBody, testdata.PckCrlBody, q.chain)
+	f.Fuzz(func(t *testing.T, tcb, qe, crl, pem []byte) {
+		_, err := newFacts(&snapshot{tcb: Document{Body: tcb}, qe: Document{Body: qe}, crls: [2]Document{{Body: crl}, {Body: crl}}})
+		if err != nil {
+			fieldOf(t, err)
+		}
+		c, err := parseChain(pem)
+		if err != nil {
+			fieldOf(t, err)
+			return
+		}
+		_ = c.check(intelTime)
+		var again []byte
+		for _, cert := range []*x509.Certificate{c.leaf, c.intermediate, c.root} {
+			again = append(again, encodePEM(cert.Raw)...)
+		}
+		if second, err := parseChain(again); err != nil || !second.leaf.Equal(c.leaf) || !second.intermediate.Equal(c.intermediate) || second.rootHash != c.rootHash {
+			t.Fatalf("the chain's certificates make another chain: %v", err)
+		}
+	})
+}
+
+// encodePEM spells a certificate.
+func encodePEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // intelPool is Intel's root, taken from the sample quote.
@@ -322,4 +370,28 @@ func intelPool(t *testing.T) *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(chain.root)
 	return pool
+}
+
+// TestWycheproof: signatures over quotes and certificates, by people who meant them to be taken wrongly.
+func TestWycheproof(t *testing.T) {
+	t.Parallel()
+	key := func(c *wycheprooftest.Case) *ecdsa.PublicKey {
+		k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), c.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	wycheprooftest.Each(t, "ecdsa_secp256r1_sha256_p1363_test.json", 260, func(t *testing.T, c *wycheprooftest.Case) {
+		// A quote's signature has 64 bytes by its form.
+		if taken := len(c.Sig) == signatureSize && verifyP256(key(c), c.Msg, c.Sig); taken != c.Valid() {
+			t.Errorf("case %d (%s) is %s; taken: %t", c.ID, c.Comment, c.Result, taken)
+		}
+	})
+	wycheprooftest.Each(t, "ecdsa_secp256r1_sha256_test.json", 480, func(t *testing.T, c *wycheprooftest.Case) {
+		issuer := &x509.Certificate{PublicKeyAlgorithm: x509.ECDSA, PublicKey: key(c)}
+		if err := issuer.CheckSignature(x509.ECDSAWithSHA256, c.Msg, c.Sig); (err == nil) != c.Valid() {
+			t.Errorf("case %d (%s) is %s: %v", c.ID, c.Comment, c.Result, err)
+		}
+	})
 }

@@ -37,3 +37,18 @@ func Forge(t testing.TB, files []File, content []byte, to schemas.WeightsKey) []
 	}
 	return out.Bytes()
 }
+
+// EncodeHead spells everything of a package before its frames.
+func (p *Package) EncodeHead() []byte {
+	encoded := schemas.EncodeCBOR(&p.head)
+	return append(binary.BigEndian.AppendUint32([]byte(Magic), uint32(len(encoded))), encoded...)
+}
+
+// ReadIndex reads a list of files, and EncodeIndex spells it.
+var ReadIndex = readIndex
+
+// EncodeIndex is the inverse of ReadIndex.
+func EncodeIndex(files []File) []byte {
+	index := schemas.EncodeCBOR(files)
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(index))), index...)
+}

@@ -235,10 +235,33 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		p, err := weights.Read(bytes.NewReader(raw))
 		if err != nil {
+			if schemas.KindOf(err) == schemas.KindUnknown {
+				t.Errorf("%v has no kind", err)
+			}
 			return
+		}
+		if !bytes.HasPrefix(raw, p.EncodeHead()) {
+			t.Error("the head encodes again as something else")
 		}
 		if _, err := p.Extract(t.Context(), [32]byte{}, t.TempDir()); err == nil {
 			t.Error("a package opened with a key that nobody made")
+		}
+	})
+}
+
+// FuzzIndex: a list of files that is read encodes again to the same bytes.
+func FuzzIndex(f *testing.F) {
+	f.Add(weights.EncodeIndex([]weights.File{{Path: "a/b", Size: 1, Hash: schemas.HashOf(nil)}, {Path: "c", Size: 2}}))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		files, err := weights.ReadIndex(bytes.NewReader(raw))
+		if err != nil {
+			if schemas.KindOf(err) == schemas.KindUnknown {
+				t.Errorf("%v has no kind", err)
+			}
+			return
+		}
+		if !bytes.HasPrefix(raw, weights.EncodeIndex(files)) {
+			t.Error("the list encodes again as something else")
 		}
 	})
 }
