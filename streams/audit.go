@@ -19,6 +19,8 @@ type AuditRecord struct {
 	Verb string `json:"verb"`
 	// Kind is KindUnknown for yes, else the reason of the refusal.
 	Kind schemas.Kind `json:"kind"`
+	// Reason is the refusal for people.
+	Reason string `json:"reason,omitempty"`
 	// What it was about; empty where it does not apply.
 	Worker   schemas.WorkerID `json:"worker,omitempty"`
 	Owner    schemas.Owner    `json:"owner,omitempty"`

@@ -22,13 +22,15 @@ const (
 	BucketCollateral BucketName = "COLLATERAL"
 	// BucketStatements holds the statements of payout batches.
 	BucketStatements BucketName = "STATEMENTS"
+	// BucketEvidence holds what brokers found in the evidence of workers, admitted or not; entries lapse after EvidenceTTL.
+	BucketEvidence BucketName = "EVIDENCE"
 )
 
 // Buckets lists all buckets.
 func Buckets() []BucketName {
 	return []BucketName{
 		BucketKeys, BucketPolicy, BucketCatalogue, BucketWorkers, BucketCredit, BucketFleet,
-		BucketCollateral, BucketStatements,
+		BucketCollateral, BucketStatements, BucketEvidence,
 	}
 }
 
@@ -41,8 +43,11 @@ func (n BucketName) live(key string) string    { return "kv." + string(n) + "." 
 
 // ttl is how long an entry lives without being put again; 0 means without an end.
 func (n BucketName) ttl() time.Duration {
-	if n == BucketWorkers {
+	switch n {
+	case BucketWorkers:
 		return WorkerTTL
+	case BucketEvidence:
+		return EvidenceTTL
 	}
 	return 0
 }

@@ -16,11 +16,15 @@ import (
 //	WORKERS  owner.<hash of owner>  Reputation of all workers of one owner, see KeyOwner
 //	FLEET    model.<slug>           FleetModel, put by operators
 //	FLEET    worker.<worker>        FleetWorker, put by operators
+//	EVIDENCE admitted.<worker>      schemas.Finding, put by the broker that admitted it
+//	EVIDENCE refused.<worker>       schemas.Finding, put by the broker that refused it; who it was is only stated
 const (
 	PrefixWorker     = "worker."
 	PrefixReputation = "reputation."
 	PrefixOwner      = "owner."
 	PrefixModel      = "model."
+	PrefixAdmitted   = "admitted."
+	PrefixRefused    = "refused."
 )
 
 // KeyOwner is the key of an owner's reputation in WORKERS: addresses have characters that keys may not.
@@ -34,6 +38,18 @@ const (
 	WorkerBeat = 5 * time.Second
 	WorkerTTL  = 15 * time.Second
 )
+
+// EvidenceTTL is how long a finding is kept: longer than evidence lives, so that a worker that serves always has one.
+const EvidenceTTL = 2 * time.Hour
+
+// KeyFinding is the key of a finding in EVIDENCE. A refusal has a key of its own: who sent refused evidence is not proven, and
+// must not be able to hide what is.
+func KeyFinding(f *schemas.Finding) string {
+	if f.Kind == schemas.KindUnknown {
+		return PrefixAdmitted + string(f.Worker)
+	}
+	return PrefixRefused + string(f.Worker)
+}
 
 // WorkerState says what a worker does.
 type WorkerState string

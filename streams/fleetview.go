@@ -76,6 +76,9 @@ func ParseWorkerEntry(text []byte) (e WorkerEntry, err error) { return e, parseF
 // ParseReputation reads a reputation of WORKERS.
 func ParseReputation(text []byte) (r Reputation, err error) { return r, parseFleet(text, &r) }
 
+// ParseFinding reads an entry of EVIDENCE.
+func ParseFinding(text []byte) (f schemas.Finding, err error) { return f, parseFleet(text, &f) }
+
 // ParseFleetModel reads an entry of FLEET about a model and refuses numbers that make no sense.
 func ParseFleetModel(text []byte) (m FleetModel, err error) {
 	if err = parseFleet(text, &m); err == nil {

@@ -228,10 +228,10 @@ func (x *Examination) gpus(context.Context) error {
 			return disprove(gpuField(i, ".id"), "the same GPU is shown twice")
 		}
 		seen[report.ID] = true
+		x.GPUs = append(x.GPUs, report)
 		if err := x.Policy.admitsGPU(report, x.now); err != nil {
 			return inside(gpuField(i, "."), err)
 		}
-		x.GPUs = append(x.GPUs, report)
 	}
 	return nil
 }

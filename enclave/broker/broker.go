@@ -246,6 +246,8 @@ type Decision struct {
 	Grant    schemas.Hash    `json:"grant,omitzero"`
 	Attempt  int             `json:"attempt,omitempty"`
 	Model    schemas.ModelID `json:"model,omitempty"`
+	// Finding is what was found in evidence that was examined for this decision; nil for the others.
+	Finding *schemas.Finding `json:"finding,omitempty"`
 }
 
 // audit records a decision; err is nil when it was granted.

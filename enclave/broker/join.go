@@ -21,11 +21,11 @@ func (b *Broker) join(ctx context.Context, request []byte) ([]byte, error) {
 	if err := schemas.ParseCall(request, &r); err != nil {
 		return nil, err
 	}
-	a, err := b.admit(ctx, r.Evidence, r.Token, schemas.RoleBroker)
+	a, found, err := b.admit(ctx, r.Evidence, r.Token, schemas.RoleBroker)
 	if err == nil {
 		err = b.equallyMeasured(ctx, a)
 	}
-	b.audit(decisionAbout(enclave.VerbJoin, a), err)
+	b.audit(decisionAbout(enclave.VerbJoin, a, found), err)
 	if err != nil {
 		return nil, err
 	}

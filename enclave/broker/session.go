@@ -33,8 +33,8 @@ func (b *Broker) session(ctx context.Context, request []byte) ([]byte, error) {
 	if err := schemas.ParseCall(request, &r); err != nil {
 		return nil, err
 	}
-	a, err := b.admit(ctx, r.Evidence, r.Token, schemas.RoleWorker)
-	b.audit(decisionAbout(enclave.VerbSession, a), err)
+	a, found, err := b.admit(ctx, r.Evidence, r.Token, schemas.RoleWorker)
+	b.audit(decisionAbout(enclave.VerbSession, a, found), err)
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +65,12 @@ func (b *Broker) sessionReply(ctx context.Context, request []byte, a *attest.Adm
 	return schemas.EncodeCall(&reply), nil
 }
 
-// decisionAbout begins an audit entry about an admission, which may have failed.
-func decisionAbout(verb enclave.Verb, a *attest.Admission) Decision {
-	d := Decision{Verb: verb}
+// decisionAbout begins an audit entry about an admission, which may have failed, and what was found; both may be nil.
+func decisionAbout(verb enclave.Verb, a *attest.Admission, found *schemas.Finding) Decision {
+	d := Decision{Verb: verb, Finding: found}
+	if found != nil {
+		d.Evidence, d.Policy = found.Evidence, found.Policy
+	}
 	if a != nil {
 		d.Evidence, d.Policy = a.Digest, a.PolicyVersion
 		if a.Role == schemas.RoleWorker {
@@ -79,43 +82,71 @@ func decisionAbout(verb enclave.Verb, a *attest.Admission) Decision {
 
 // admit verifies evidence that answers one of our challenges, for one role. Everything cheap is done before the
 // verification, which costs milliseconds: the token, its single use, the allowance.
-func (b *Broker) admit(ctx context.Context, evidence, token []byte, role schemas.Role) (*attest.Admission, error) {
+func (b *Broker) admit(ctx context.Context, evidence, token []byte, role schemas.Role) (*attest.Admission, *schemas.Finding, error) {
 	now := time.Now()
 	if err := b.group.checkChallenge(token, now); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !b.calls.first(sha256.Sum256(token), now) {
-		return nil, &schemas.Error{Kind: schemas.KindReplayed, Field: "token", Message: "was answered before; ask for another"}
+		return nil, nil, &schemas.Error{Kind: schemas.KindReplayed, Field: "token", Message: "was answered before; ask for another"}
 	}
 	return b.examine(ctx, evidence, schemas.ChallengeNonce(token), role)
 }
 
-// examine verifies challenged evidence within the allowance.
-func (b *Broker) examine(ctx context.Context, evidence []byte, nonce [32]byte, role schemas.Role) (*attest.Admission, error) {
+// examiner is a verifier that also tells what it found; [attest.Verifier] is one.
+type examiner interface {
+	Examine(ctx context.Context, e schemas.Evidence, nonce [32]byte) *attest.Examination
+}
+
+// examine verifies challenged evidence within the allowance. The finding is nil where nothing was examined.
+func (b *Broker) examine(ctx context.Context, evidence []byte, nonce [32]byte, role schemas.Role) (*attest.Admission, *schemas.Finding, error) {
 	parsed, err := schemas.ParseEvidence(evidence)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !b.allowance.Allow() {
-		return nil, &schemas.Error{Kind: schemas.KindBusy, Message: "too many verifications", RetryAfter: time.Second}
+		return nil, nil, &schemas.Error{Kind: schemas.KindBusy, Message: "too many verifications", RetryAfter: time.Second}
 	}
 	if err := b.verify.Acquire(ctx, 1); err != nil {
-		return nil, schemas.Errorf(schemas.KindUnavailable, "%w", err)
+		return nil, nil, schemas.Errorf(schemas.KindUnavailable, "%w", err)
 	}
 	defer b.verify.Release(1)
-	a, err := b.cfg.Verifier.Verify(ctx, parsed, nonce)
-	if err != nil {
-		return nil, err
+	a, found, err := b.judge(ctx, parsed, nonce)
+	if err == nil {
+		err = b.usable(a, role)
 	}
+	if err != nil && found != nil && found.Kind == schemas.KindUnknown {
+		found.Refuse(err)
+		found.Advice = attest.Advice(err)
+	}
+	return a, found, err
+}
+
+// judge verifies evidence, and tells what was found where the verifier can.
+func (b *Broker) judge(ctx context.Context, evidence schemas.Evidence, nonce [32]byte) (*attest.Admission, *schemas.Finding, error) {
+	v, ok := b.cfg.Verifier.(examiner)
+	if !ok {
+		a, err := b.cfg.Verifier.Verify(ctx, evidence, nonce)
+		return a, nil, err
+	}
+	x := v.Examine(ctx, evidence, nonce)
+	found := x.Finding()
+	found.Time = time.Now().UTC()
+	a, err := x.Result()
+	return a, &found, err
+}
+
+// usable asks whether an admission opens anything here.
+func (b *Broker) usable(a *attest.Admission, role schemas.Role) error {
 	switch {
 	case a.Role != role:
-		return a, &schemas.Error{Kind: schemas.KindPolicy, Field: "role", Message: "is not admitted as a " + string(role)}
+		return &schemas.Error{Kind: schemas.KindPolicy, Field: "role", Message: "is not admitted as a " + string(role)}
 	case !a.Challenged:
-		return a, &schemas.Error{Kind: schemas.KindAttestation, Field: "nonce", Message: "evidence that answers no challenge opens nothing"}
+		return &schemas.Error{Kind: schemas.KindAttestation, Field: "nonce", Message: "evidence that answers no challenge opens nothing"}
 	case !time.Now().Before(a.NotAfter):
-		return a, &schemas.Error{Kind: schemas.KindAttestation, Field: "expires", Message: "the evidence is over"}
+		return &schemas.Error{Kind: schemas.KindAttestation, Field: "expires", Message: "the evidence is over"}
 	}
-	return a, nil
+	return nil
 }
 
 // Entry is what a worker's evidence buys at the door of the network.
@@ -135,8 +166,8 @@ type Entry struct {
 // Admit decides about a worker at the door (NATS auth callout): evidence that answers the server's nonce buys entry for
 // the models that policy and catalogue let it serve, until the evidence is over. It shares the allowance of sessions.
 func (b *Broker) Admit(ctx context.Context, evidence []byte, nonce [32]byte) (*Entry, error) {
-	a, err := b.examine(ctx, evidence, nonce, schemas.RoleWorker)
-	b.audit(decisionAbout("admit", a), err)
+	a, found, err := b.examine(ctx, evidence, nonce, schemas.RoleWorker)
+	b.audit(decisionAbout("admit", a, found), err)
 	if err != nil {
 		return nil, err
 	}

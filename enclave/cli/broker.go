@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/enclave/attest"
@@ -72,6 +73,7 @@ type brokerService struct {
 	standings  *standings
 	decisions  chan broker.Decision
 	dropped    atomic.Uint64
+	refusals   *rate.Limiter
 	broker     *broker.Broker
 	metrics    *brokerMetrics
 	ready      sync.Once
@@ -89,7 +91,7 @@ func ServeBroker(ctx context.Context, o BrokerOptions) error {
 	}
 	s := &brokerService{
 		o: o, keeper: keeper, catalogues: NewCatalogues(o.Trust, o.Log), credits: newCredits(o.Log), standings: newStandings(),
-		decisions: make(chan broker.Decision, auditBacklog),
+		decisions: make(chan broker.Decision, auditBacklog), refusals: rate.NewLimiter(rate.Every(refusalEvery), refusalBurst),
 	}
 	parent := ctx
 	group, ctx := errgroup.WithContext(ctx)
@@ -240,12 +242,12 @@ func (s *brokerService) store(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case d := <-s.decisions:
-			batch = append(batch, s.record(d))
+			batch = append(batch, s.note(ctx, d))
 		}
 		for more := true; more && len(batch) < auditBatch; {
 			select {
 			case d := <-s.decisions:
-				batch = append(batch, s.record(d))
+				batch = append(batch, s.note(ctx, d))
 			default:
 				more = false
 			}
@@ -263,6 +265,6 @@ func (s *brokerService) store(ctx context.Context) error {
 func (s *brokerService) record(d broker.Decision) streams.AuditRecord {
 	return streams.AuditRecord{
 		Time: d.Time, Broker: schemas.KeyIDOf(s.broker.Public()), Verb: string(d.Verb), Kind: d.Kind, Worker: d.Worker,
-		Envelope: d.Envelope, Evidence: d.Evidence, Attempt: d.Attempt, Policy: d.Policy,
+		Envelope: d.Envelope, Evidence: d.Evidence, Attempt: d.Attempt, Policy: d.Policy, Reason: clipReason(d.Reason),
 	}
 }

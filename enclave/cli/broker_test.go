@@ -151,6 +151,7 @@ func TestServeBroker(t *testing.T) {
 	if got := counted(t, metrics, "cocoon_epoch_ends_timestamp_seconds"); time.Unix(int64(got), 0).Before(time.Now()) {
 		t.Errorf("the epoch ends at %v", got)
 	}
+	n.shown(t)
 	stored.Metrics = nil
 	err = &schemas.Error{Kind: schemas.KindNotFound}
 	for deadline := time.Now().Add(10 * time.Second); errors.Is(err, schemas.KindNotFound) && time.Now().Before(deadline); {
@@ -177,6 +178,43 @@ func TestServeBroker(t *testing.T) {
 	}
 	if err := n.run(t); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// shown holds what operators are shown about evidence against what was decided: the session of run, and a worker of an image
+// that the policy does not name.
+func (n *network) shown(t *testing.T) {
+	t.Helper()
+	stranger := n.net.NewSession(t, func(c *enclave.SessionConfig) {
+		c.Attester = n.net.World.Boot(t, sim.MachineSpec{Name: "host-9", Image: "stranger", GPUs: 1, PolicyRoot: n.net.World.Trust.Roots.Hash()})
+	})
+	if err := stranger.Attest(t.Context(), cli.BrokerCall(n.bus)); !errors.Is(err, schemas.KindPolicy) {
+		t.Fatalf("a stranger got %v", err)
+	}
+	for _, c := range []struct {
+		prefix string
+		right  func(schemas.Finding) bool
+	}{
+		{streams.PrefixAdmitted, func(f schemas.Finding) bool {
+			return f.Kind == schemas.KindUnknown && f.Image == attesttest.WorkerImage && f.TDX != nil && len(f.GPUs) == 1 && f.Broker != "" && !f.NotAfter.IsZero()
+		}},
+		{streams.PrefixRefused, func(f schemas.Finding) bool {
+			return f.Kind == schemas.KindPolicy && f.Worker == stranger.ID() && f.Field != "" && f.Advice != "" && f.TDX != nil && f.Image == ""
+		}},
+	} {
+		var entries []streams.Entry
+		for deadline := time.Now().Add(20 * time.Second); len(entries) == 0 && time.Now().Before(deadline); {
+			var err error
+			if entries, err = n.bus.Bucket(streams.BucketEvidence).List(t.Context(), c.prefix+"*"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(entries) != 1 {
+			t.Fatalf("%s: %d findings", c.prefix, len(entries))
+		}
+		if f, err := streams.ParseFinding(entries[0].Value); err != nil || !c.right(f) {
+			t.Errorf("%s: %s, %v", c.prefix, entries[0].Value, err)
+		}
 	}
 }
 

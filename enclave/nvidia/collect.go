@@ -94,13 +94,13 @@ func (c *Collector) ready(devices []Device) error {
 	}
 	switch {
 	case !state.Capable:
-		return refuse("gpus[0]", "GPU %s: no confidential computing", name)
+		return refuse("gpus[0].capable", "GPU %s: no confidential computing", name)
 	case !state.Enabled:
-		return refuse("gpus[0]", "GPU %s: confidential computing is off (CC=off)", name)
+		return refuse("gpus[0].cc", "GPU %s: confidential computing is off (CC=off)", name)
 	case state.DevTools:
-		return refuse("gpus[0]", "GPU %s: development tools are on (CC=devtools), the host can read its memory", name)
+		return refuse("gpus[0].devtools", "GPU %s: development tools are on (CC=devtools), the host can read its memory", name)
 	case state.Simulated:
-		return refuse("gpus[0]", "GPU %s: the vendor's simulation environment is on", name)
+		return refuse("gpus[0].simulated", "GPU %s: the vendor's simulation environment is on", name)
 	}
 	return nil
 }

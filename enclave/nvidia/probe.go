@@ -15,8 +15,9 @@ type Finding struct {
 	Name string
 	// Ready is true for a GPU that can attest itself now.
 	Ready bool
-	// Reason says why it cannot, and what would help; empty when it can.
+	// Reason says why it cannot, empty when it can; Err is the refusal that a worker on this machine would meet.
 	Reason string
+	Err    error
 }
 
 // Probe looks at the GPUs of this machine. With a library it asks it; without one (lib is nil or not built) it reads the
@@ -40,7 +41,7 @@ func Probe(lib Library, root fs.FS) ([]Finding, error) {
 		}
 		f := Finding{Name: name, Ready: true}
 		if err := (&Collector{Library: lib}).ready([]Device{device}); err != nil {
-			f.Ready, f.Reason = false, reasonOf(err)
+			f.Ready, f.Reason, f.Err = false, reasonOf(err), err
 		}
 		findings = append(findings, f)
 	}
@@ -78,7 +79,7 @@ func probeFiles(root fs.FS) ([]Finding, error) {
 			return nil, unavailable("gpus", err)
 		}
 		name := modelName(string(text[:min(len(text), maxInformation)]))
-		findings = append(findings, Finding{Name: name, Reason: staticReason(name)})
+		findings = append(findings, staticFinding(name))
 	}
 	return findings, nil
 }
@@ -96,12 +97,13 @@ func modelName(text string) string {
 // confidentialChips are parts of the names of products that have confidential computing.
 var confidentialChips = [...]string{"H100", "H200", "H800", "H20", "GH200", "B100", "B200", "B300", "GB200", "GB300", "RTX PRO 6000 Blackwell Server"}
 
-// staticReason is what a name alone tells.
-func staticReason(name string) string {
+// staticFinding is what a name alone tells.
+func staticFinding(name string) Finding {
+	err := refuse("gpus[0].capable", "GPU %s: no confidential computing", name)
 	for _, chip := range confidentialChips {
 		if strings.Contains(name, chip) {
-			return "GPU " + name + ": may have confidential computing, but this build cannot ask it: build with cgo and -tags nvml"
+			err = refuse("gpus[0].unasked", "GPU %s: may have confidential computing, but this build cannot ask it", name)
 		}
 	}
-	return "GPU " + name + ": no confidential computing"
+	return Finding{Name: name, Reason: reasonOf(err), Err: err}
 }

@@ -187,7 +187,7 @@ func Broker() Permissions {
 	}
 	// A broker that joins the others is challenged by them.
 	p.publish(streams.SubjectBroker(streams.VerbChallenge), streams.SubjectBroker(streams.VerbJoin), "broker.gossip", "audit.*", "$KV.KEYS.>", "$KV.COLLATERAL.>",
-		apiOwn+".DIRECT.GET.WEIGHTS.weight.*.*")
+		"$KV.EVIDENCE.*.*", apiOwn+".DIRECT.GET.WEIGHTS.weight.*.*")
 	p.subscribe("broker.gossip", inbox(string(RoleBroker)))
 	p.read(apiOwn, append([]streams.BucketName{streams.BucketCredit, streams.BucketWorkers, streams.BucketFleet}, public...)...)
 	p.Answer = true
