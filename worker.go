@@ -11,7 +11,9 @@ import (
 
 	"github.com/cocoon-network/cocoon/consumers"
 	consumerscli "github.com/cocoon-network/cocoon/consumers/cli"
+	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/enclave/attest"
+	enclavecli "github.com/cocoon-network/cocoon/enclave/cli"
 	"github.com/cocoon-network/cocoon/enclave/tdx"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/schemas/cli"
@@ -26,6 +28,9 @@ type workerConfig struct {
 	// NATS and Creds reach the network; empty takes NATS_CONTEXT, NATS_URL and NATS_CREDS.
 	NATS  string `koanf:"nats"`
 	Creds string `koanf:"creds"`
+	// Attested logs the worker in with its evidence, as servers with the production layout want it; the credentials are
+	// then those of the host, which reads policy and catalogue.
+	Attested bool `koanf:"attested_login"`
 	// Trust is the file with the root keys and the environment that this worker believes in. Required.
 	Trust string `koanf:"trust"`
 	// Owner is the TON address that earns. Required.
@@ -77,6 +82,7 @@ new jobs, running ones finish or go back. "cocoon doctor" says why a machine is 
 	f := cmd.Flags()
 	f.String("nats", "", "NATS server (env NATS_URL)")
 	f.String("creds", "", "NATS credentials file (env NATS_CREDS)")
+	f.Bool("attested-login", false, "log in to NATS with evidence (production layout); the credentials are the host's")
 	f.String("trust", "", "file with the root keys and the environment to believe in (required)")
 	f.String("owner", "", "TON address that earns, raw form (required)")
 	f.StringSlice("models", nil, "models to serve, names or full ids (default all that are admitted)")
@@ -130,7 +136,8 @@ func runWorker(ctx context.Context, conf workerConfig, cmd *cobra.Command) error
 	if err != nil {
 		return err
 	}
-	bus, err := streams.Connect(ctx, streams.Config{URL: conf.NATS, Creds: conf.Creds, Name: "cocoon worker", Logger: log})
+	network := streams.Config{URL: conf.NATS, Creds: conf.Creds, Name: "cocoon worker", Logger: log}
+	bus, err := streams.Connect(ctx, network)
 	if err != nil {
 		return err
 	}
@@ -145,12 +152,18 @@ func runWorker(ctx context.Context, conf workerConfig, cmd *cobra.Command) error
 		return err
 	}
 	defer stop()
-	return consumerscli.RunWorker(ctx, consumerscli.WorkerOptions{
+	o := consumerscli.WorkerOptions{
 		Bus: bus, Trust: trust, Attester: machine, Collateral: collateral, Owner: owner, Models: conf.Models,
 		OpenEngine: open, WeightsDir: conf.Weights, PlainDir: conf.Plain,
 		Ask: schemas.BasisPoints(conf.Ask * float64(schemas.One)), Host: conf.Host, Version: thisBuild().Version,
 		DrainTimeout: conf.Drain, Metrics: consumers.NewMetrics(registry), Log: log,
-	})
+	}
+	if conf.Attested {
+		o.Login = func(ctx context.Context, s *enclave.Session) (*streams.Bus, error) {
+			return enclavecli.AttestedLogin(ctx, network, s)
+		}
+	}
+	return consumerscli.RunWorker(ctx, o)
 }
 
 // bootMachine boots the machine that this worker runs on, real or, where the build has it, simulated.

@@ -20,8 +20,8 @@ import (
 type Config struct {
 	// URL is one or more server addresses, separated by commas.
 	URL string
-	// Context is the name of a context of the nats command line, or the path of its JSON file. What is set here
-	// besides wins over what stands there.
+	// Context is the name of a context of the nats command line, or the path of its JSON file; relative paths in it start at
+	// its folder. What is set here besides wins over what stands there.
 	Context string
 	// Name is shown in the server's connection list. Default "cocoon".
 	Name string
@@ -31,7 +31,7 @@ type Config struct {
 	NKeySeedFile string
 	// User and Password are for development servers only.
 	User, Password string
-	// Token is a bearer token. TokenFunc, when set, is asked for a fresh one on every connection, together with the
+	// Token is a bearer token; with an NKey, what its holder shows besides (see access.Pass). TokenFunc, when set, is asked for a fresh one on every connection, together with the
 	// server's nonce and the connection's public NKey: that is how a worker turns attestation into a log-in (see
 	// package callout). An error of TokenFunc makes this try to connect fail; the next one asks again.
 	Token     string

@@ -84,6 +84,11 @@ func (c *Config) readContext() error {
 	if err := json.Unmarshal(text, &f); err != nil {
 		return schemas.Errorf(schemas.KindInvalid, "context %q: %w", c.Context, err)
 	}
+	for _, file := range []*string{&f.Creds, &f.NKey, &f.Cert, &f.Key, &f.CA} {
+		if *file != "" && !filepath.IsAbs(*file) && !strings.HasPrefix(*file, "~") {
+			*file = filepath.Join(filepath.Dir(path), *file) // a folder with a context and its files can be moved as a whole
+		}
+	}
 	for _, field := range []struct {
 		set  *string
 		from string
@@ -119,6 +124,9 @@ func (c Config) credentials() ([]nats.Option, error) {
 		o, err := nats.NkeyOptionFromSeed(c.NKeySeedFile)
 		if err != nil {
 			return nil, schemas.Errorf(schemas.KindInvalid, "nkey seed file: %w", err)
+		}
+		if c.Token != "" {
+			return []nats.Option{o, nats.Token(c.Token)}, nil
 		}
 		return []nats.Option{o}, nil
 	case c.User != "":

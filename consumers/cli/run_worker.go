@@ -26,6 +26,9 @@ type OpenEngine func(ctx context.Context, dir string, m schemas.Model) (consumer
 type WorkerOptions struct {
 	// Bus is the connection to the network; it stays the caller's.
 	Bus *streams.Bus
+	// Login makes the connection of the worker itself where workers log in with their evidence; Bus then is only what policy
+	// and catalogue are read with, before there is evidence. nil: Bus is both.
+	Login func(context.Context, *enclave.Session) (*streams.Bus, error)
 	// Trust says whose policies and catalogues count.
 	Trust schemas.Trust
 	// Attester quotes for this process.
@@ -116,7 +119,9 @@ type following struct {
 	catalogues *enclavecli.Catalogues
 	verifier   *attest.Verifier
 	session    *enclave.Session
-	ended      []chan struct{}
+	// bus is the worker's own connection, once there is a session.
+	bus   *streams.Bus
+	ended []chan struct{}
 }
 
 // newFollowing prepares to follow.
@@ -197,6 +202,13 @@ func (f *following) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.bus = f.o.Bus
+	if f.o.Login != nil {
+		if f.bus, err = f.o.Login(ctx, f.session); err != nil {
+			return err
+		}
+		defer f.hangUp(ctx)
+	}
 	engines := map[schemas.ModelID]consumers.Engine{}
 	for i := range models {
 		if engine, ok := f.o.Engines[models[i].ID]; ok {
@@ -218,11 +230,23 @@ func (f *following) run(ctx context.Context) error {
 	return f.serve(ctx, engines)
 }
 
+// hangUpTimeout bounds the end of the worker's own connection.
+const hangUpTimeout = 5 * time.Second
+
+// hangUp closes the worker's own connection.
+func (f *following) hangUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpTimeout)
+	defer cancel()
+	if err := f.bus.Close(ctx); err != nil {
+		f.o.Log.Warn("the worker's connection did not close cleanly", "error", err)
+	}
+}
+
 // serve runs the worker itself.
 func (f *following) serve(ctx context.Context, engines map[schemas.ModelID]consumers.Engine) error {
 	var last *schemas.Catalogue // in force when the newest one has expired: brokers refuse then, not we
 	worker, err := consumers.NewWorker(consumers.Config{
-		Bus: f.o.Bus, Session: f.session, Engines: engines,
+		Bus: f.bus, Session: f.session, Engines: engines,
 		Catalogue: func() *schemas.Catalogue {
 			if c, err := f.catalogues.Current(); err == nil {
 				return c

@@ -38,7 +38,7 @@ func (f *following) fetch(ctx context.Context, m *schemas.Model, dir string) err
 		return f.copyPlain(ctx, m, dir)
 	}
 	sources := weights.DefaultSources()
-	sources[objectScheme] = objectSource{f.o.Bus.Store(streams.StoreWeights)}
+	sources[objectScheme] = objectSource{f.bus.Store(streams.StoreWeights)}
 	r, err := sources.Open(ctx, m.Locations)
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ func (f *following) fetch(ctx context.Context, m *schemas.Model, dir string) err
 		return &schemas.Error{Kind: schemas.KindCorrupt, Field: "locations", Message: "hold the weights of another model"}
 	}
 	enc, wrapped := p.Wrapped()
-	key, err := f.session.WeightKey(ctx, enclavecli.BrokerCall(f.o.Bus), m.ID, enc, wrapped)
+	key, err := f.session.WeightKey(ctx, enclavecli.BrokerCall(f.bus), m.ID, enc, wrapped)
 	if err != nil {
 		return err
 	}

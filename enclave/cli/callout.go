@@ -40,6 +40,13 @@ func LoginToken(ctx context.Context, s *enclave.Session) func(nonce []byte, nkey
 	}
 }
 
+// AttestedLogin connects a worker with its evidence, and again with fresh evidence whenever the log-in lapses, until ctx ends.
+// c says where the servers are; what it holds of keys is not used.
+func AttestedLogin(ctx context.Context, c streams.Config, s *enclave.Session) (*streams.Bus, error) {
+	c.TokenFunc, c.Inbox, c.APIPrefix = LoginToken(ctx, s), access.Inbox(string(s.ID())), access.APIImported
+	return streams.Connect(ctx, c)
+}
+
 // serveCallout answers the server's questions about log-ins until ctx ends.
 func serveCallout(ctx context.Context, o CalloutOptions, b *broker.Broker, log *slog.Logger) error {
 	issuer, err := readSeed(o.Issuer)

@@ -90,9 +90,7 @@ func TestAttestedLogin(t *testing.T) {
 	defer stop()
 
 	login := func(s *enclave.Session) (*streams.Bus, error) {
-		return streams.Connect(t.Context(), streams.Config{
-			URL: url, Name: "worker", Inbox: access.Inbox(string(s.ID())), APIPrefix: access.APIImported, TokenFunc: cli.LoginToken(t.Context(), s),
-		})
+		return cli.AttestedLogin(t.Context(), streams.Config{URL: url, Name: "worker"}, s)
 	}
 	worker := n.net.NewSession(t)
 	bus, err := login(worker)

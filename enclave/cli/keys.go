@@ -37,9 +37,10 @@ func Keys() *cobra.Command {
 		Long: `Make and show key files. A key file is made once and never overwritten; what is printed is public.
 
 A tenant's identity file is the account: who has it can spend the tenant's money and read its answers, and without it
-no answer can be opened. Root keys sign policies and catalogues; k of n of them must sign.`,
+no answer can be opened. Root keys sign policies and catalogues; k of n of them must sign. The keys of the message
+system are for logging in and for TLS.`,
 	}
-	cmd.AddCommand(keysTenant(), keysRoot(), keysTrust(), keysShow())
+	cmd.AddCommand(keysTenant(), keysRoot(), keysTrust(), keysNATS(), keysShow())
 	return cmd
 }
 

@@ -147,3 +147,38 @@ func TestReceiptVerify(t *testing.T) {
 		t.Errorf("an empty file: %v", err)
 	}
 }
+
+// TestKeysNATS makes the folder of a network's keys, adds a tenant to it, and prints no secret.
+func TestKeysNATS(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "keys")
+	tenant := string(schemas.NewTenantID())
+	make := []string{"nats", dir, "--url", "tls://nats.example:4222", "--server-name", "nats.example"}
+	for _, args := range [][]string{make, append(make, "--tenant", tenant)} {
+		out, err := execute(t, cli.Keys(), append(args, "-o", "json")...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []struct {
+			User    string `json:"user"`
+			Context string `json:"context"`
+		}
+		if err := json.Unmarshal([]byte(out), &all); err != nil || len(all) < 8 {
+			t.Fatalf("%d users, %v", len(all), err)
+		}
+		for _, u := range all {
+			if _, err := os.Stat(u.Context); err != nil {
+				t.Errorf("%s: %v", u.User, err)
+			}
+			seed, err := os.ReadFile(filepath.Join(dir, u.User, "user.nk"))
+			if err != nil || strings.Contains(out, strings.TrimSpace(string(seed))) {
+				t.Errorf("the seed of %s is printed (%v)", u.User, err)
+			}
+		}
+	}
+	for _, args := range [][]string{make[:2], append(make, "--tenant", "nobody")} {
+		if _, err := execute(t, cli.Keys(), args...); err == nil {
+			t.Errorf("%v is accepted", args)
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
 	"github.com/cocoon-network/cocoon/streams/access"
+	"github.com/cocoon-network/cocoon/streams/callout"
 	"github.com/cocoon-network/cocoon/streams/control"
 	"github.com/cocoon-network/cocoon/streams/embedded"
 	"github.com/cocoon-network/cocoon/streams/streamstest"
@@ -100,21 +101,26 @@ func production(t *testing.T) *world {
 	w := newWorld(t)
 	w.worker.API = access.APIImported
 	seeds := map[string]string{}
-	n := access.Network{Server: access.Server{Listen: listen(t)}, Services: map[access.Role]string{}, Tenants: map[schemas.TenantID]string{}}
+	n := access.Network{Server: access.Server{Listen: listen(t)}, Services: map[access.Role]string{}, Tenants: w.tenants[:]}
 	for _, role := range append(access.Services(), access.RoleHost) {
 		n.Services[role], seeds[string(role)] = user(t)
 	}
-	for _, tenant := range w.tenants {
-		n.Tenants[tenant], seeds[string(tenant)] = user(t)
-	}
 	n.System, _ = user(t)
-	n.Callout, _ = user(t)
+	n.Callout, seeds[access.FolderCallout] = user(t)
 	issuer, err := nkeys.CreateAccount()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n.Issuer, err = issuer.PublicKey(); err != nil {
 		t.Fatal(err)
+	}
+	passes := map[string]string{}
+	for _, tenant := range w.tenants {
+		var public string
+		public, seeds[string(tenant)] = user(t)
+		if passes[string(tenant)], err = access.Pass(issuer, tenant, public); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if w.conf, err = access.Production(n); err != nil {
 		t.Fatal(err)
@@ -126,13 +132,37 @@ func production(t *testing.T) *world {
 	w.conf = strings.Replace(w.conf, permissionsOf(access.Host(string(access.RoleHost), access.APIImported)), permissionsOf(access.Worker(w.worker)), 1)
 	url := serve(t, w.conf)
 	w.bus = func(user string) *streams.Bus {
-		c := streams.Config{URL: url, NKeySeedFile: seeds[user], Inbox: access.Inbox(user)}
+		c := streams.Config{URL: url, NKeySeedFile: seeds[user], Token: passes[user], Inbox: access.Inbox(user)}
 		if user == string(w.worker.Worker) {
 			c.APIPrefix = access.APIImported
 		}
 		return streamstest.Connect(t, nil, c)
 	}
+	admitPasses(t, w.bus(access.FolderCallout), issuer, nil)
 	return w
+}
+
+// admitPasses runs the callout service; it admits nobody but holders of passes.
+func admitPasses(t *testing.T, bus *streams.Bus, issuer, xkey nkeys.KeyPair) {
+	t.Helper()
+	service, err := callout.New(bus.Conn(), callout.Options{
+		Issuer: issuer, XKey: xkey, Plain: xkey == nil,
+		Decide: func(context.Context, callout.Request) (callout.Grant, error) {
+			return callout.Grant{}, schemas.Errorf(schemas.KindDenied, "no pass")
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- service.Run(ctx, func() { close(ready) }) }()
+	t.Cleanup(func() { stop(); <-ended })
+	select {
+	case <-ready:
+	case err := <-ended:
+		t.Fatal(err)
+	}
 }
 
 // permissionsOf spells a table as in the file, without indentation in the first line.

@@ -86,7 +86,7 @@ type Options struct {
 	// encrypt what clients show; nil is refused unless Plain is set.
 	XKey  nkeys.KeyPair
 	Plain bool
-	// Decide judges. Required.
+	// Decide judges who shows no pass of the issuer. Required.
 	Decide Decide
 	// Logger hears the reasons of refusals. nil discards.
 	Logger *slog.Logger
@@ -96,6 +96,8 @@ type Options struct {
 type Service struct {
 	nc *nats.Conn
 	o  Options
+	// issuer is the public half of Options.Issuer.
+	issuer string
 }
 
 // New prepares a service on a connection that has logged in as the callout user. Its inbox does not matter.
@@ -108,13 +110,14 @@ func New(nc *nats.Conn, o Options) (*Service, error) {
 	case o.XKey == nil && !o.Plain:
 		return nil, schemas.FieldError("xkey", "is required: evidence should not cross the message system in the clear")
 	}
-	if public, err := o.Issuer.PublicKey(); err != nil || !nkeys.IsValidPublicAccountKey(public) {
+	issuer, err := o.Issuer.PublicKey()
+	if err != nil || !nkeys.IsValidPublicAccountKey(issuer) {
 		return nil, schemas.FieldError("issuer", "must be an account key")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{nc, o}, nil
+	return &Service{nc, o, issuer}, nil
 }
 
 // Run answers until ctx ends and then returns nil. ready, when not nil, is called when questions arrive.
@@ -196,17 +199,27 @@ func (s *Service) read(m *nats.Msg) (*jwt.AuthorizationRequestClaims, error) {
 	return q, nil
 }
 
-// decide checks the proof of the key and asks the decision function. It returns the encoded user.
+// decide checks the proof of the key, and lets in who has a pass or whom the decision function admits. It returns the encoded
+// user.
 func (s *Service) decide(ctx context.Context, q *jwt.AuthorizationRequestClaims) (string, error) {
 	request, err := requestOf(q)
 	if err != nil {
 		return "", err
 	}
+	if tenant, err := access.ReadPass(request.Token, s.issuer, q.ConnectOptions.Nkey); err == nil {
+		return s.issue(q.UserNkey, string(tenant), string(tenant), access.Producer(tenant), time.Time{})
+	}
 	g, err := s.o.Decide(ctx, request)
 	if err != nil {
 		return "", err
 	}
-	return s.issue(q.UserNkey, g)
+	if g.Life <= 0 {
+		g.Life = DefaultLife
+	}
+	if g.Account == "" {
+		g.Account = access.AccountWorkers
+	}
+	return s.issue(q.UserNkey, g.User, g.Account, g.Permissions, time.Now().Add(min(g.Life, MaxLife)))
 }
 
 // requestOf verifies that the client holds its key and spells the rest for the decision.
@@ -234,21 +247,16 @@ func requestOf(q *jwt.AuthorizationRequestClaims) (Request, error) {
 	return Request{Nonce: Nonce([]byte(nonce), c.Nkey), Token: c.Token, Name: c.Name, Host: q.ClientInformation.Host}, nil
 }
 
-// issue makes the user.
-func (s *Service) issue(key string, g Grant) (string, error) {
-	if g.Life <= 0 {
-		g.Life = DefaultLife
-	}
-	if g.Account == "" {
-		g.Account = access.AccountWorkers
-	}
+// issue makes the user that the server puts in the place of the log-in; zero never expires.
+func (s *Service) issue(key, name, account string, p access.Permissions, expires time.Time) (string, error) {
 	u := jwt.NewUserClaims(key)
-	u.Name = g.User
-	u.Audience = g.Account
-	u.Expires = time.Now().Add(min(g.Life, MaxLife)).Unix()
-	u.Permissions.Pub.Allow.Add(g.Permissions.Publish...)
-	u.Permissions.Sub.Allow.Add(g.Permissions.Subscribe...)
-	if g.Permissions.Answer {
+	u.Name, u.Audience = name, account
+	if !expires.IsZero() {
+		u.Expires = expires.Unix()
+	}
+	u.Permissions.Pub.Allow.Add(p.Publish...)
+	u.Permissions.Sub.Allow.Add(p.Subscribe...)
+	if p.Answer {
 		u.Permissions.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: time.Minute}
 	}
 	text, err := u.Encode(s.o.Issuer)

@@ -322,8 +322,11 @@ func TestShippedConfigurations(t *testing.T) {
 		services[role] = user
 	}
 	production, err := access.Production(access.Network{
-		Server:   access.Server{Store: "/var/lib/nats", CertFile: "/etc/nats/tls/tls.crt", KeyFile: "/etc/nats/tls/tls.key"},
-		Services: services, Tenants: map[schemas.TenantID]string{example: user}, System: user, Callout: user,
+		Server: access.Server{
+			Name: "nats-1", Store: "/var/lib/nats", CertFile: "/etc/nats/tls/tls.crt", KeyFile: "/etc/nats/tls/tls.key", CAFile: "/etc/nats/tls/ca.crt",
+			Cluster: "0.0.0.0:6222", Routes: []string{"nats://nats-1:6222", "nats://nats-2:6222", "nats://nats-3:6222"}, Sync: true,
+		},
+		Services: services, Tenants: []schemas.TenantID{example}, System: user, Callout: user,
 		Issuer: "ADRAKJG6RS7PVYIAR6J3TVBJSQNUDVABYRXLEM4T574XSTI3ITBPQ4UI", XKey: "XBV63DZ46PPNELBDJVPYQJ2Z5PW75VY66ADWXTMHFG7TQM6DMX2RC4XD",
 	})
 	if err != nil {
