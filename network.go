@@ -269,11 +269,11 @@ func (n *network) runBroker(ctx context.Context) error {
 	})
 }
 
-// runSettlement books, credits, follows deposits and pays.
+// runSettlement books, credits, takes deposits and pays.
 func (n *network) runSettlement(ctx context.Context) error {
 	return service.Run(ctx, service.Config{
 		Ledger: n.money.ledger, Bus: n.bus, Trust: n.trust, Verifier: n.verifier,
-		Deposits: n.money.deposits, Treasury: n.money.treasury, Payouts: n.conf.Payouts, Poll: chainPoll, Logger: n.conf.Log,
+		Treasury: n.money.treasury, Payouts: n.conf.Payouts, Poll: chainPoll, Logger: n.conf.Log,
 	})
 }
 
@@ -375,7 +375,7 @@ func (n *network) close() {
 // reconcile names the sources of truth that the ledger is compared with.
 func (n *network) reconcile() settlement.ReconcileConfig {
 	return settlement.ReconcileConfig{
-		Ledger: n.money.ledger, Treasury: n.money.treasury, Deposits: n.money.deposits,
+		Ledger: n.money.ledger, Treasury: n.money.treasury,
 		Intake: &settlement.IntakeConfig{
 			Ledger: n.money.ledger, Feed: service.NewFeed(n.bus), Environment: n.trust.Environment,
 		},

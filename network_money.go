@@ -41,7 +41,6 @@ type money struct {
 	chain    *ton.Chain
 	ledger   *settlement.Ledger
 	treasury *ton.Treasury
-	deposits *ton.Account
 }
 
 // openMoney starts the embedded chain, connects to it as a stranger would, over TCP and believing only what is proven,
@@ -73,11 +72,6 @@ func openMoney(ctx context.Context, data *dataDir, blockTime time.Duration, log 
 	if m.treasury, err = m.chain.Treasury(key, ton.TreasuryOptions{}); err != nil {
 		return m, err
 	}
-	wallet, err := data.wallet(m.chain, "deposits.key")
-	if err != nil {
-		return m, err
-	}
-	m.deposits = wallet.Account
 	return m, nil
 }
 
@@ -115,7 +109,7 @@ func (m *money) fillTreasury(ctx context.Context) error {
 	if state.Balance >= treasuryLow {
 		return nil
 	}
-	return m.faucet(ctx, m.treasury, treasuryStart)
+	return m.faucet(ctx, m.treasury, treasuryStart, settlement.TopUpMemo)
 }
 
 // holder is an account whose proven balance can be asked.
@@ -125,7 +119,7 @@ type holder interface {
 }
 
 // faucet gives devnet money to an account and waits until the chain proves that it is there.
-func (m *money) faucet(ctx context.Context, to holder, amount schemas.NanoTON) error {
+func (m *money) faucet(ctx context.Context, to holder, amount schemas.NanoTON, comment string) error {
 	before, err := to.State(ctx)
 	if err != nil {
 		return err
@@ -134,7 +128,7 @@ func (m *money) faucet(ctx context.Context, to holder, amount schemas.NanoTON) e
 	if err != nil {
 		return err
 	}
-	if err := m.net.Faucet(a, tlb.FromNanoTONU(uint64(amount))); err != nil {
+	if err := m.net.Give(a, tlb.FromNanoTONU(uint64(amount)), comment); err != nil {
 		return err
 	}
 	return eventually(ctx, chainWait, "the faucet's money on chain", func(ctx context.Context) (bool, error) {
@@ -155,14 +149,14 @@ func (m *money) pay(ctx context.Context, key ed25519.PrivateKey, account settlem
 	if err != nil {
 		return err
 	}
-	if err := m.faucet(ctx, wallet, amount+walletGas); err != nil {
+	if err := m.faucet(ctx, wallet, amount+walletGas, ""); err != nil {
 		return err
 	}
 	before, err := m.ledger.Balance(ctx, account.ID)
 	if err != nil {
 		return err
 	}
-	if err := wallet.Send(ctx, ton.Transfer{To: m.deposits.Address(), Amount: amount, Comment: account.Memo}); err != nil {
+	if err := wallet.Send(ctx, ton.Transfer{To: m.treasury.Address(), Amount: amount, Comment: account.Memo}); err != nil {
 		return err
 	}
 	return eventually(ctx, chainWait, "the deposit in the ledger", func(ctx context.Context) (bool, error) {

@@ -22,8 +22,7 @@ import (
 //	VERSION          "cocoon 1": which form the folder has
 //	LOCK             held by the process that runs the network
 //	roots.key        seed of the key that signs policy and catalogue
-//	treasury.key     seed of the wallet that pays
-//	deposits.key     seed of the wallet that tenants pay into
+//	treasury.key     seed of the wallet that tenants pay into and that pays worker owners
 //	owner-<n>.key    seed of the wallet of the owner of worker n
 //	tenant-<n>.json  a tenant's identity
 //	trust.json       what everybody in this network believes: root keys and environment

@@ -361,7 +361,9 @@ var _ chaosChain = (*memChaos)(nil)
 func (m *memChaos) timeout() time.Duration               { return m.c.timeout }
 func (m *memChaos) advance(d time.Duration)              { m.c.produce(d) }
 func (m *memChaos) paid(o schemas.Owner) schemas.NanoTON { return m.c.received[o] }
-func (m *memChaos) fund(n schemas.NanoTON)               { m.c.arrive(&m.c.treasury, ledgertest.Owner(1), n, "") }
+func (m *memChaos) fund(n schemas.NanoTON) {
+	m.c.arrive(&m.c.treasury, ledgertest.Owner(1), n, settlement.TopUpMemo)
+}
 
 func (m *memChaos) misbehave(r *rand.Rand) {
 	if r == nil {

@@ -15,7 +15,7 @@ import (
 // DepositsConfig configures Deposits.
 type DepositsConfig struct {
 	Ledger *Ledger
-	// Wallet is where tenants send money. It must not be the treasury.
+	// Wallet is where tenants send money, if that is not the treasury, which the Payer follows.
 	Wallet Wallet
 	// Poll is the pause between looks at the chain; 0 means 5 s.
 	Poll   time.Duration
@@ -25,9 +25,15 @@ type DepositsConfig struct {
 // defaultPoll is the pause between looks at the chain: about one block.
 const defaultPoll = 5 * time.Second
 
-// Deposits credits what arrives at the deposit wallet. Money whose memo names a tenant is the tenant's; all other money
-// waits in suspense for [Ledger.AssignDeposit] or [Ledger.RefundDeposit]. Messages that bounced or failed moved no money
-// and are passed over.
+// TopUpMemo is the comment by which the operator's own money for payouts names itself when it arrives at the treasury.
+const TopUpMemo = "cocoon top-up"
+
+// Deposits credits what arrives at a wallet of deposits, whose key settlement does not have: tenants may pay straight to
+// the treasury, where the [Payer] credits them by the same rule, and a second wallet is for operators who keep most of
+// what tenants paid under a key of their own. What such a wallet sends to the treasury is known to be the same money.
+//
+// Money whose memo names a tenant is the tenant's; all other money waits in suspense for [Ledger.AssignDeposit],
+// [Ledger.KeepDeposit] or [Ledger.RefundDeposit]. Messages that bounced or failed moved no money and are passed over.
 type Deposits struct {
 	cfg    DepositsConfig
 	follow follower
@@ -188,6 +194,39 @@ func (l *Ledger) AssignDeposit(ctx context.Context, hash string, id schemas.Tena
 		_, err = t.post(entryAssign, hash, 0, append(lines, posting{suspense, -amount})...)
 		return err
 	})
+}
+
+// KeepDeposit books a deposit that waits in suspense as the operator's own: a top-up of the treasury without its memo.
+func (l *Ledger) KeepDeposit(ctx context.Context, hash string) error {
+	return l.write(ctx, func(t *tx) error {
+		amount, _, err := t.suspended(hash)
+		if err != nil {
+			return err
+		}
+		operator, err := t.account(acctOperator)
+		if err != nil {
+			return err
+		}
+		suspense, err := t.account(acctSuspense)
+		if err != nil {
+			return err
+		}
+		_, err = t.post(entryAssign, hash, 0, posting{suspense, -amount}, posting{operator, amount})
+		return err
+	})
+}
+
+// DepositAddress is where tenants pay: the wallet of deposits that was followed last, else the treasury. It is
+// KindNotFound before settlement has followed either.
+func (l *Ledger) DepositAddress(ctx context.Context) (address schemas.Owner, err error) {
+	err = l.read(ctx, func(t *tx) error {
+		found, err := t.one([]any{&address}, "SELECT address FROM wallets ORDER BY role = 'deposits' DESC, id DESC LIMIT 1")
+		if err == nil && !found {
+			err = schemas.Errorf(schemas.KindNotFound, "no wallet takes deposits yet: settlement has not run with a chain")
+		}
+		return err
+	})
+	return address, err
 }
 
 // suspended finds a deposit about which nobody has decided yet.

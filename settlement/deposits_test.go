@@ -81,7 +81,22 @@ func TestSuspenseIsDecided(t *testing.T) {
 	if err := w.Ledger.RefundDeposit(t.Context(), back); err != nil {
 		t.Fatal(err)
 	}
+	w.chain.arrive(&w.chain.deposits, from, schemas.TON, "for payouts")
+	w.take(1)
+	if waiting, err = w.Ledger.Deposits(t.Context(), true, 10); err != nil || len(waiting) != 1 {
+		t.Fatalf("in suspense: %+v, %v", waiting, err)
+	}
+	kept := waiting[0].Hash
+	before := w.Balance(settlement.AcctOperator)
+	if err := w.Ledger.KeepDeposit(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.Balance(settlement.AcctOperator) - before; got != schemas.TON {
+		t.Errorf("the operator kept %s", got)
+	}
 	for what, err := range map[string]error{
+		"kept twice":             w.Ledger.KeepDeposit(t.Context(), kept),
+		"kept and assigned":      w.Ledger.AssignDeposit(t.Context(), kept, alice),
 		"assigned twice":         w.Ledger.AssignDeposit(t.Context(), mine, alice),
 		"refunded and assigned":  w.Ledger.AssignDeposit(t.Context(), back, alice),
 		"assigned and refunded":  w.Ledger.RefundDeposit(t.Context(), mine),
@@ -138,6 +153,71 @@ func TestDepositsSurviveFaults(t *testing.T) {
 		if b, err := w.Ledger.Balance(t.Context(), alice); err != nil || b.Balance+b.Stake != 250*schemas.TON {
 			t.Errorf("faults %s: balance %+v, %v", where, b, err)
 		}
+	}
+}
+
+// TestTreasuryTakesDeposits: one wallet can both take deposits and pay, and says whose the money is by the same rule.
+func TestTreasuryTakesDeposits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 20*schemas.TON)
+	if _, err := w.Ledger.DepositAddress(t.Context()); schemas.KindOf(err) != schemas.KindNotFound {
+		t.Errorf("deposit address before there is one: %v", err)
+	}
+	alice := w.Tenant("alice", 0)
+	tenant, err := w.Ledger.Tenant(t.Context(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := ledgertest.Owner(7)
+	w.chain.arrive(&w.chain.treasury, from, 5*schemas.TON, tenant.Memo)
+	w.chain.arrive(&w.chain.treasury, from, 2*schemas.TON, "who am I")
+	w.chain.arrive(&w.chain.treasury, from, 0, tenant.Memo)
+	w.run(2, nil)
+	if b, err := w.Ledger.Balance(t.Context(), alice); err != nil || b.Stake != schemas.TON || b.Balance != 4*schemas.TON {
+		t.Errorf("balance %+v, %v", b, err)
+	}
+	if got := w.Balance(settlement.AcctOperator); got != 20*schemas.TON {
+		t.Errorf("operator %s", got)
+	}
+	waiting, err := w.Ledger.Deposits(t.Context(), true, 10)
+	if err != nil || len(waiting) != 1 || waiting[0].Memo != "who am I" {
+		t.Fatalf("in suspense: %+v, %v", waiting, err)
+	}
+	if got, err := w.Ledger.DepositAddress(t.Context()); err != nil || got != w.chain.treasury.address {
+		t.Errorf("deposit address %s, %v", got, err)
+	}
+	w.earn(ledgertest.Owner(1), 4)
+	w.run(4, nil)
+	w.got(ledgertest.Owner(1), 4*each)
+	if got := w.reconcile(); len(got) > 0 {
+		t.Errorf("differences: %v", got)
+	}
+	w.take(0)
+	if got, err := w.Ledger.DepositAddress(t.Context()); err != nil || got != w.chain.deposits.address {
+		t.Errorf("deposit address with a wallet of its own: %s, %v", got, err)
+	}
+}
+
+// TestGasOfArrivals: the wallet's code costs a little for every arrival. Thousands of strangers' specks of dust must not
+// look like theft, and theft must not hide behind them.
+func TestGasOfArrivals(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 20*schemas.TON)
+	w.run(2, nil)
+	const specks = 1000
+	for range specks {
+		w.chain.arrive(&w.chain.treasury, ledgertest.Owner(7), schemas.TON/1000, "")
+	}
+	w.chain.treasury.balance -= specks * 300_000
+	w.run(3, nil)
+	if s, err := w.Ledger.Payouts(t.Context()); err != nil || s.Stopped != "" || s.Gas != specks*300_000 {
+		t.Errorf("after dust: %+v, %v", s, err)
+	}
+	w.chain.arrive(&w.chain.treasury, ledgertest.Owner(7), schemas.TON, "")
+	w.chain.treasury.balance -= schemas.TON
+	w.run(3, settlement.ErrStopped)
+	if s, err := w.Ledger.Payouts(t.Context()); err != nil || s.Stopped != string(settlement.AlertUnexplained) {
+		t.Errorf("after theft: %+v, %v", s, err)
 	}
 }
 

@@ -6,8 +6,9 @@
 //
 //   - [Intake] reads the network's outcomes in order, verifies receipt and grant, prices the usage and books it.
 //   - [CreditPublisher] tells the brokers what each tenant may still spend.
-//   - [Deposits] follows the deposit wallet and credits tenants by memo.
-//   - [Payer] turns what is owed into signed payout batches, sends them, and judges them from proven chain history.
+//   - [Payer] turns what is owed into signed payout batches, sends them, and judges them from proven chain history. The
+//     same history brings deposits, which it credits to tenants by memo.
+//   - [Deposits] does that for a second wallet, where an operator keeps deposits under a key that is not here.
 //
 // [Ledger.PayoutStatement] and [Ledger.Proof] let anybody check what a payout paid for; [Reconcile] rebuilds the truth from chain
 // and streams and names every difference to the ledger.

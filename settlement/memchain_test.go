@@ -73,7 +73,7 @@ func newMemChain(funds schemas.NanoTON) *memChain {
 		treasury: memWallet{address: ledgertest.Owner(0xfff0), balance: 0}, deposits: memWallet{address: ledgertest.Owner(0xfff1)},
 		used: map[ton.QueryID]bool{}, received: map[schemas.Owner]schemas.NanoTON{}, bounce: map[schemas.Owner]bool{},
 	}
-	m.arrive(&m.treasury, ledgertest.Owner(1), funds, "")
+	m.arrive(&m.treasury, ledgertest.Owner(1), funds, settlement.TopUpMemo)
 	return m
 }
 

@@ -40,6 +40,8 @@ func TestOnPostgres(t *testing.T) {
 		"Gas":                     TestGasIsBooked,
 		"Deposits":                TestDepositsAreCreditedByMemo,
 		"Suspense":                TestSuspenseIsDecided,
+		"TreasuryTakesDeposits":   TestTreasuryTakesDeposits,
+		"GasOfArrivals":           TestGasOfArrivals,
 		"DepositsSurviveFaults":   TestDepositsSurviveFaults,
 		"CreditIsPublished":       TestCreditIsPublishedWhenItChanges,
 		"IntakeRuns":              TestIntakeRuns,

@@ -33,8 +33,8 @@ const (
 // The kinds of entries.
 const (
 	entryJob      = "job"       // tenant → owner, fees
-	entryDeposit  = "deposit"   // deposit wallet → tenant, stake or suspense
-	entryAssign   = "assign"    // suspense → tenant
+	entryDeposit  = "deposit"   // deposit or treasury wallet → tenant, stake or suspense
+	entryAssign   = "assign"    // suspense → tenant or operator
 	entryFund     = "fund"      // operator → tenant
 	entryStake    = "stake"     // between a tenant's balance and its stake
 	entryRequest  = "request"   // some account → withdrawals
@@ -43,7 +43,7 @@ const (
 	entryPaid     = "paid"      // inflight → treasury wallet: the chain shows it
 	entryReturned = "returned"  // inflight → owners, withdrawals: the chain shows that it was not paid
 	entryBounce   = "bounce"    // treasury wallet → owner: it came back
-	entryTopUp    = "top_up"    // treasury wallet → operator or deposit wallet: money for payouts
+	entryTopUp    = "top_up"    // treasury wallet → operator or deposit wallet: the network's own money for payouts
 	entryGas      = "gas"       // gas → treasury wallet
 	entryAdopted  = "adopted"   // owners, unexplained → treasury wallet: a stranger's payment was accepted
 	entryCarried  = "recovered" // some account → withdrawals, for batches read back from the journal

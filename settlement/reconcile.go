@@ -43,9 +43,9 @@ const (
 	DiffExtraReceipt = "extra_receipt"
 	// DiffReceipt: both know the receipt, with different contents.
 	DiffReceipt = "different_receipt"
-	// DiffMissingDeposit: the chain shows a deposit that the ledger does not know.
+	// DiffMissingDeposit: the chain shows money that arrived and that the ledger does not know, or with another amount.
 	DiffMissingDeposit = "missing_deposit"
-	// DiffExtraDeposit: the ledger credited a deposit that the chain does not show.
+	// DiffExtraDeposit: the ledger booked money as arrived that the chain does not show.
 	DiffExtraDeposit = "extra_deposit"
 	// DiffUnknownPayment: the treasury paid something that the ledger does not know.
 	DiffUnknownPayment = "unknown_payment"
@@ -58,7 +58,8 @@ const (
 // Report is the result of Reconcile.
 type Report struct {
 	Differences []Difference `json:"differences"`
-	// Receipts, Payouts and Deposits count what was compared and agreed.
+	// Receipts, Payouts and Deposits count what was compared and agreed. Deposits are all arrivals of money, top-ups and
+	// payouts that came back included.
 	Receipts uint64 `json:"receipts"`
 	Payouts  uint64 `json:"payouts"`
 	Deposits uint64 `json:"deposits"`
@@ -198,43 +199,73 @@ func compareReceipt(r *Report, v *verdict, booked map[uint64]bookedReceipt, reje
 	}
 }
 
-// reconcileDeposits compares every deposit on chain with the ledger's.
+// reconcileDeposits compares all money that arrived at the wallets with the ledger's.
 func reconcileDeposits(ctx context.Context, cfg ReconcileConfig, r *Report) error {
-	if cfg.Deposits == nil {
-		return nil
-	}
-	known := map[string]schemas.NanoTON{}
-	err := cfg.Ledger.read(ctx, func(t *tx) error {
-		return t.each(func(scan func(...any) error) error {
-			var hash string
-			var amount schemas.NanoTON
-			err := scan(&hash, &amount)
-			known[hash] = amount
+	for account, wallet := range map[string]Wallet{acctDeposits: cfg.Deposits, acctTreasury: cfg.Treasury} {
+		if wallet == nil {
+			continue
+		}
+		if err := reconcileArrivals(ctx, cfg.Ledger, account, wallet, r); err != nil {
 			return err
-		}, "SELECT d.hash, d.amount FROM deposits d JOIN wallets w ON w.id = d.wallet WHERE w.address = ?", string(cfg.Deposits.Address()))
-	})
+		}
+	}
+	return nil
+}
+
+// reconcileArrivals compares what arrived at one wallet: deposits, and at the treasury also top-ups and payouts that
+// came back.
+func reconcileArrivals(ctx context.Context, l *Ledger, account string, wallet Wallet, r *Report) error {
+	known, err := l.arrivals(ctx, account, wallet.Address())
 	if err != nil {
 		return err
 	}
-	_, err = eachEvent(ctx, cfg.Deposits, func(e ton.Event) error {
-		d, ok := e.(ton.Deposit)
-		if !ok || d.Amount <= 0 {
+	_, err = eachEvent(ctx, wallet, func(e ton.Event) error {
+		var amount schemas.NanoTON
+		var from schemas.Owner
+		switch e := e.(type) {
+		case ton.Deposit:
+			amount, from = e.Amount, e.From
+		case ton.Bounced:
+			if account == acctTreasury { // a wallet of deposits sends nothing that we would have to take back
+				amount, from = e.Amount, e.From
+			}
+		}
+		if amount <= 0 {
 			return nil
 		}
-		if have, found := known[d.Hash.String()]; !found {
-			r.add(DiffMissingDeposit, d.Hash.String(), "", fmt.Sprintf("%s from %s", d.Amount, d.From))
-		} else if have != d.Amount {
-			r.add(DiffMissingDeposit, d.Hash.String(), have.String(), d.Amount.String())
-		} else {
+		hash := e.Where().Hash.String()
+		switch have, found := known[hash]; {
+		case !found:
+			r.add(DiffMissingDeposit, hash, "", fmt.Sprintf("%s from %s", amount, from))
+		case have != amount:
+			r.add(DiffMissingDeposit, hash, have.String(), amount.String())
+		default:
 			r.Deposits++
 		}
-		delete(known, d.Hash.String())
+		delete(known, hash)
 		return nil
 	})
 	for hash, amount := range known {
 		r.add(DiffExtraDeposit, hash, amount.String(), "")
 	}
 	return err
+}
+
+// arrivals lists the money that the ledger holds for arrived at a wallet, by transaction.
+func (l *Ledger) arrivals(ctx context.Context, account string, wallet schemas.Owner) (map[string]schemas.NanoTON, error) {
+	known := map[string]schemas.NanoTON{}
+	err := l.read(ctx, func(t *tx) error {
+		return t.each(func(scan func(...any) error) error {
+			var hash string
+			var amount schemas.NanoTON
+			err := scan(&hash, &amount)
+			known[hash] = amount
+			return err
+		}, `SELECT d.hash, d.amount FROM deposits d JOIN wallets w ON w.id = d.wallet WHERE w.address = ?
+			UNION ALL SELECT e.ref, -p.amount FROM entries e JOIN postings p ON p.entry = e.id JOIN accounts a ON a.id = p.account
+			WHERE a.name = ? AND p.amount < 0 AND e.kind IN (?, ?)`, string(wallet), account, entryTopUp, entryBounce)
+	})
+	return known, err
 }
 
 // reconcilePayouts compares every transfer that left the treasury with the items that the ledger holds for paid.

@@ -104,6 +104,9 @@ func (n *Tenant) complete() error {
 	if n.Memo == "" {
 		n.Memo = "cocoon-" + strings.ToLower(rand.Text()[:16])
 	}
+	if n.Memo == TopUpMemo {
+		return schemas.FieldError("memo", "is the one of the operator's top-ups")
+	}
 	if len(n.Memo) > MaxName || strings.TrimSpace(n.Memo) != n.Memo || !utf8.ValidString(n.Memo) {
 		return schemas.FieldError("memo", "must be at most 64 bytes of UTF-8 without space around")
 	}
@@ -217,7 +220,7 @@ func (t *tx) standing(r tenantRow) (b Balance, err error) {
 	return b, err
 }
 
-// Fund credits money that reached the operator by another way than the deposit wallet. ref names the payment: the same
+// Fund credits money that reached the operator by another way than the chain. ref names the payment: the same
 // ref again does nothing, with another amount or tenant it is KindConflict.
 func (l *Ledger) Fund(ctx context.Context, id schemas.TenantID, amount schemas.NanoTON, ref string) error {
 	if amount <= 0 || amount > MaxAmount {

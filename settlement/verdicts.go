@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/settlement/ton"
@@ -19,7 +20,7 @@ func (p *Payer) apply(t *tx, w walletRow, event ton.Event) error {
 	case ton.Executed:
 		return p.executed(t, w, e)
 	case ton.Deposit:
-		return t.topUp(e)
+		return t.arrived(w, e)
 	case ton.Bounced:
 		return p.bounced(t, w, e)
 	case ton.Other:
@@ -100,21 +101,27 @@ func (p *Payer) expire(t *tx, w walletRow, at ton.BlockTime) error {
 	return nil
 }
 
-// topUp books money that arrived at the treasury: from the deposit wallet it is money that the book has already, from
-// anywhere else it is the operator's.
-func (t *tx) topUp(e ton.Deposit) error {
+// arrived books money that arrived at the treasury: from a wallet of deposits it is money that the book has already,
+// with the operator's memo it is the operator's, and all else is a deposit like any other.
+func (t *tx) arrived(w walletRow, e ton.Deposit) error {
 	if e.Amount <= 0 {
 		return nil
 	}
-	from := acctOperator
 	var id int64
 	own, err := t.one([]any{&id}, "SELECT id FROM wallets WHERE address = ? AND role = 'deposits'", string(e.From))
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case own:
+		return t.topUp(e, acctDeposits)
+	case strings.TrimSpace(e.Memo) == TopUpMemo:
+		return t.topUp(e, acctOperator)
 	}
-	if own {
-		from = acctDeposits
-	}
+	return t.deposit(w, e, acctTreasury)
+}
+
+// topUp books money for payouts that comes from one of the network's own accounts.
+func (t *tx) topUp(e ton.Deposit, from string) error {
 	source, err := t.account(from)
 	if err != nil {
 		return err
@@ -211,8 +218,13 @@ func (t *tx) insertStranger(w walletRow, at ton.Tx, message uint64, state string
 	return err
 }
 
-// idleGas bounds what a wallet pays for its storage, and gains from messages that failed, between two batches.
-const idleGas = schemas.TON / 20
+// Bounds of what the chain takes beside the cost of batches.
+const (
+	// idleGas bounds what a wallet pays for its storage, and gains from messages that failed, between two batches.
+	idleGas = schemas.TON / 20
+	// arrivalGas bounds what the wallet's code takes for money that arrives: about 0.0003 TON.
+	arrivalGas = schemas.TON / 1000
+)
 
 // bookGas posts what the chain took since the last time: the difference between book and proven balance at a moment
 // when nothing is in flight. More than the batches since then can have cost is not gas: it stops payouts until an
@@ -248,8 +260,12 @@ func (p *Payer) postGas(t *tx, w walletRow, treasury int64, missing schemas.Nano
 	if missing == 0 {
 		return nil
 	}
-	var last int64
-	if _, err := t.one([]any{&last}, "SELECT COALESCE(MAX(place), 0) FROM entries WHERE kind = ?", entryGas); err != nil {
+	var last, entry, arrivals int64
+	if _, err := t.one([]any{&last, &entry}, "SELECT COALESCE(MAX(place), 0), COALESCE(MAX(id), 0) FROM entries WHERE kind = ?", entryGas); err != nil {
+		return err
+	}
+	if _, err := t.one([]any{&arrivals}, `SELECT COUNT(*) FROM postings p JOIN entries e ON e.id = p.entry
+		WHERE p.account = ? AND p.entry > ? AND p.amount < 0 AND e.kind <> ?`, treasury, entry, entryGas); err != nil {
 		return err
 	}
 	var cost, paid schemas.NanoTON
@@ -258,7 +274,7 @@ func (p *Payer) postGas(t *tx, w walletRow, treasury int64, missing schemas.Nano
 		return err
 	}
 	name := acctGas
-	if missing > cost-paid+idleGas || missing < -idleGas {
+	if missing > cost-paid+idleGas+schemas.NanoTON(arrivals)*arrivalGas || missing < -idleGas {
 		name = acctUnexplained
 	}
 	if name == acctUnexplained && !w.explained {

@@ -11,8 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cocoon-network/cocoon/enclave"
+	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/schemas/cli"
 	"github.com/cocoon-network/cocoon/settlement"
+	"github.com/cocoon-network/cocoon/settlement/ton"
 )
 
 // Account is the noun "account": the tenants who submit and pay.
@@ -35,6 +37,8 @@ target, then the balance.`,
 type account struct {
 	settlement.Tenant
 	settlement.Balance
+	// DepositTo is the address where deposits go, with Memo as their comment; empty before settlement has run with a chain.
+	DepositTo string `json:"deposit_to,omitempty"`
 	// Identity is the file with the tenant's secret, after create.
 	Identity string `json:"identity,omitempty"`
 }
@@ -44,6 +48,7 @@ func (a account) view() [][2]string {
 	rows := [][2]string{
 		{"tenant", string(a.ID)},
 		{"name", a.Name},
+		{"deposit to", a.DepositTo},
 		{"memo", a.Memo + "   (put this into the comment of a deposit)"},
 		{"available", a.Available.String()},
 		{"balance", a.Balance.Balance.String()},
@@ -60,8 +65,12 @@ func (a account) view() [][2]string {
 
 // standing reads an account.
 func standing(ctx context.Context, l *settlement.Ledger, t settlement.Tenant) (account, error) {
+	to, err := l.DepositAddress(ctx)
+	if err != nil && !errors.Is(err, schemas.KindNotFound) {
+		return account{}, err
+	}
 	b, err := l.Balance(ctx, t.ID)
-	return account{Tenant: t, Balance: b}, err
+	return account{Tenant: t, Balance: b, DepositTo: ton.Address{Owner: to}.Friendly()}, err
 }
 
 // accountCreate opens an account and writes the tenant's identity file.
@@ -190,7 +199,7 @@ func accountShow() *cobra.Command {
 // accountFund credits money by hand.
 func accountFund() *cobra.Command {
 	var ref string
-	cmd := onTenant("fund TENANT AMOUNT", "Credit money that came by another way than the deposit wallet (amount in TON)", 2,
+	cmd := onTenant("fund TENANT AMOUNT", "Credit money that came by another way than the chain (amount in TON)", 2,
 		func(ctx context.Context, l *settlement.Ledger, t settlement.Tenant, args []string) error {
 			amount, err := parseAmount(args[0])
 			if err != nil {
@@ -321,18 +330,25 @@ func accountDeposits() *cobra.Command {
 
 // accountAssign decides about a deposit in suspense.
 func accountAssign() *cobra.Command {
-	var back bool
+	var back, keep bool
 	cmd := &cobra.Command{
-		Use: "assign TRANSACTION [TENANT]", Short: "Give a deposit in suspense to a tenant, or with --refund back to its sender", Args: cobra.RangeArgs(1, 2),
+		Use: "assign TRANSACTION [TENANT]", Short: "Give a deposit in suspense to a tenant, or back to its sender, or keep it", Args: cobra.RangeArgs(1, 2),
+		Long: `Decides about a deposit whose comment names no tenant: it goes to a tenant, with --refund back to its sender, or with
+--keep to the operator, who topped the treasury up and forgot the comment "` + settlement.TopUpMemo + `".`,
 	}
 	cmd.Flags().BoolVar(&back, "refund", false, "send it back with the next payout batch")
+	cmd.Flags().BoolVar(&keep, "keep", false, "book it as the operator's own money")
+	cmd.MarkFlagsMutuallyExclusive("refund", "keep")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if back == (len(args) == 2) {
-			return cli.Usagef("name a tenant or set --refund")
+		if (back || keep) == (len(args) == 2) {
+			return cli.Usagef("name a tenant, or set --refund or --keep")
 		}
 		return withLedger(cmd, func(ctx context.Context, l *settlement.Ledger) error {
 			if back {
 				return l.RefundDeposit(ctx, args[0])
+			}
+			if keep {
+				return l.KeepDeposit(ctx, args[0])
 			}
 			t, err := tenantArg(ctx, l, args[1])
 			if err != nil {

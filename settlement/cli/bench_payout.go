@@ -107,7 +107,7 @@ func benchTreasury(ctx context.Context, net *tonnet.Net, c *clock, owners int) (
 		closeAll()
 		return nil, nil, err
 	}
-	if err := net.Faucet(to, tlb.FromNanoTONU(uint64(owners)*uint64(schemas.TON/8)+uint64(10*schemas.TON))); err != nil {
+	if err := net.Give(to, tlb.FromNanoTONU(uint64(owners)*uint64(schemas.TON/8)+uint64(10*schemas.TON)), settlement.TopUpMemo); err != nil {
 		closeAll()
 		return nil, nil, err
 	}

@@ -143,6 +143,8 @@ func TestAccountVerbs(t *testing.T) {
 	s.ok(nil, "account", "refund", "alice", "1", string(ledgertest.Owner(3)))
 	s.code(shared.ExitNotFound, "account", "assign", "abc", "alice")
 	s.code(shared.ExitUsage, "account", "assign", "abc")
+	s.code(shared.ExitNotFound, "account", "assign", "abc", "--keep")
+	s.code(shared.ExitUsage, "account", "assign", "abc", "alice", "--keep")
 	s.ok(nil, "account", "deposits", "--suspense")
 }
 

@@ -36,7 +36,7 @@ type Config struct {
 	TreasuryKey string `koanf:"treasury_key"`
 	// Timeout is how long a signed batch can be accepted; part of the treasury's address. Default 1 h.
 	Timeout time.Duration `koanf:"timeout"`
-	// Deposits is the address where tenants pay.
+	// Deposits is the address where tenants pay; empty: the treasury.
 	Deposits string `koanf:"deposits"`
 	// Threshold, MaxAge, Least and Floor are those of settlement.PayerConfig; amounts in TON. Empty: its defaults.
 	Threshold string        `koanf:"threshold"`

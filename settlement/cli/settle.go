@@ -27,8 +27,10 @@ func Settle() *cobra.Command {
 		Short: "Run settlement: book receipts, publish credit, take deposits, pay workers",
 		Long: `Run settlement until it is stopped. It may be killed at any moment and started again.
 
-Without --chain receipts are booked and credit is published, and nothing is paid. With --chain but without
---treasury-key deposits are taken and nothing is paid.`,
+Without --chain receipts are booked and credit is published, and nothing is paid. Tenants pay to the treasury, naming
+themselves by the memo that 'cocoon account create' prints; the operator's own money for payouts comes with the comment
+"` + settlement.TopUpMemo + `". With --deposits tenants pay to another wallet, which is only looked at: its key stays with the
+operator, who moves money to the treasury when payouts need it. With --deposits but without --treasury-key nothing is paid.`,
 		Args: cobra.NoArgs,
 	}
 	addLedgerFlag(cmd)
@@ -41,7 +43,7 @@ Without --chain receipts are booked and credit is published, and nothing is paid
 	f.String("chain", "", "global config of the TON network")
 	f.String("treasury-key", "", "file with the treasury's seed, 64 hex digits")
 	f.Duration("timeout", 0, "how long a payout batch can be accepted; part of the treasury's address (default 1h)")
-	f.String("deposits", "", "address where tenants pay")
+	f.String("deposits", "", "address where tenants pay (default: the treasury)")
 	f.String("threshold", "", "pay an owner who is owed this much, in TON (default 0.1)")
 	f.Duration("max-age", 0, "pay an owner who has waited this long (default 24h)")
 	f.String("least", "", "smallest amount paid for its age, in TON (default 0.02)")
@@ -194,7 +196,7 @@ Exits with 1 when there are differences.`,
 	f.String("chain", "", "global config of the TON network")
 	f.String("treasury-key", "", "file with the treasury's seed; only its address is used")
 	f.Duration("timeout", 0, "the treasury's timeout, part of its address (default 1h)")
-	f.String("deposits", "", "address where tenants pay")
+	f.String("deposits", "", "address where tenants pay (default: the treasury)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg := DefaultConfig()
 		if err := cli.Load(cmd, section, &cfg); err != nil {

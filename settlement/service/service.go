@@ -26,9 +26,9 @@ type Config struct {
 	Brokers int
 	// Intake tunes the intake; Ledger, Feed, keys, prices and Environment are filled in.
 	Intake settlement.IntakeConfig
-	// Deposits is the wallet where tenants pay; nil for none.
+	// Deposits is a wallet where tenants pay instead of the treasury; nil for none.
 	Deposits settlement.Wallet
-	// Treasury is the wallet that pays; nil makes no payouts.
+	// Treasury is the wallet that pays and where tenants may pay; nil makes no payouts.
 	Treasury settlement.Treasury
 	// Poll is the pause between looks at the chain, for deposits and payouts; 0 means 5 s.
 	Poll time.Duration
