@@ -21,12 +21,16 @@ type chaosChain interface {
 	settlement.Treasury
 	// advance lets time pass and makes a block.
 	advance(time.Duration)
-	// fund brings money to the treasury, drain takes all but an amount away behind the payer's back.
-	fund(schemas.NanoTON)
+	// arrive brings money to the treasury, drain takes all but an amount away behind the payer's back.
+	arrive(n schemas.NanoTON, memo string)
 	drain(leave schemas.NanoTON)
-	// paid is what an address has received from the treasury, by the chain's own account.
+	// owners are n addresses, of which the first few refuse money until the chaos ends, and lose some of it to the chain.
+	owners(n int) []schemas.Owner
+	// paid is what an address has received from the treasury and kept, by the chain's own account, and lost what the chain
+	// took of what came back from there.
 	paid(schemas.Owner) schemas.NanoTON
-	// misbehave changes how the liteservers treat messages and questions; nil ends it.
+	lost(schemas.Owner) schemas.NanoTON
+	// misbehave changes how the liteservers treat messages and questions; nil ends the chaos.
 	misbehave(*rand.Rand)
 	// release delivers one message that was held back, if there is one.
 	release(*rand.Rand)
@@ -63,7 +67,7 @@ var errCrash = errors.New("crash")
 
 // chaosCount counts what the chaos produced, so that a test that never gets to the point fails.
 type chaosCount struct {
-	crashes, expired, skipped, drains, restores, strangers, batches, payments int
+	crashes, expired, skipped, drains, restores, strangers, bounces, deposits, batches, payments int
 }
 
 // add sums two counts.
@@ -74,8 +78,23 @@ func (c *chaosCount) add(d chaosCount) {
 	c.drains += d.drains
 	c.restores += d.restores
 	c.strangers += d.strangers
+	c.bounces += d.bounces
+	c.deposits += d.deposits
 	c.batches += d.batches
 	c.payments += d.payments
+}
+
+// complete fails the test if something never happened that the chaos is there for.
+func (c *chaosCount) complete(t *testing.T) {
+	t.Helper()
+	for what, n := range map[string]int{
+		"crash": c.crashes, "expired batch": c.expired, "skipped item": c.skipped, "drain": c.drains,
+		"restore": c.restores, "stranger": c.strangers, "bounce": c.bounces, "deposit": c.deposits,
+	} {
+		if n == 0 {
+			t.Errorf("the chaos never produced a %s", what)
+		}
+	}
 }
 
 // chaosRun is one seed.
@@ -92,10 +111,13 @@ type chaosRun struct {
 	journal *faultyJournal
 	payer   *settlement.Payer
 	intake  *settlement.Intake
-	tenant  schemas.TenantID
+	tenant  settlement.Tenant
+	owners  []schemas.Owner
 	earned  map[schemas.Owner]schemas.NanoTON
-	calm    bool
-	count   chaosCount
+	// deposited is what tenants brought to the treasury, unnamed what strangers did.
+	deposited, unnamed schemas.NanoTON
+	calm               bool
+	count              chaosCount
 	// mutant says that the payer is known to be wrong; broken is the error with which it gave itself away.
 	mutant bool
 	broken error
@@ -117,6 +139,9 @@ func (j *faultyJournal) Put(ctx context.Context, n uint64, record []byte) error 
 	return j.fault() // done, but reported as an error
 }
 
+// chaosFunds is what the tenant has at the start, for all the jobs of a run.
+const chaosFunds = 1_000_000 * schemas.TON
+
 // newChaos sets a seed up.
 func newChaos(t testing.TB, seed uint64, chain chaosChain, shape chaosShape) *chaosRun {
 	t.Helper()
@@ -127,7 +152,11 @@ func newChaos(t testing.TB, seed uint64, chain chaosChain, shape chaosShape) *ch
 	c.journal = &faultyJournal{fault: c.maybe(20)}
 	clock := ledgertest.NewClock()
 	c.Network = ledgertest.NewNetwork(t, openLedger(t, c.path, clock), clock)
-	c.tenant = c.Tenant("alice", 1_000_000*schemas.TON)
+	tenant, err := c.Ledger.Tenant(t.Context(), c.Tenant("alice", chaosFunds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.tenant, c.owners = tenant, chain.owners(shape.owners)
 	return c
 }
 
@@ -168,15 +197,17 @@ func (c *chaosRun) alert(a settlement.Alert) {
 		c.count.skipped++
 	case settlement.AlertUnknownPayment:
 		c.count.strangers++
+	case settlement.AlertBounced:
+		c.count.bounces++
 	}
 }
 
 // work has jobs done, whose receipts land in the stream.
 func (c *chaosRun) work() {
 	for range c.r.IntN(4) {
-		owner := ledgertest.Owner(0xbb00 + c.r.IntN(c.shape.owners))
+		owner := c.owners[c.r.IntN(len(c.owners))]
 		tokens := uint64(100 + c.r.IntN(3000))
-		c.Do(ledgertest.Work{Tenant: c.tenant, Worker: "w" + strconv.Itoa(c.r.IntN(3)), Owner: owner, Usage: schemas.Usage{Prompt: tokens}})
+		c.Do(ledgertest.Work{Tenant: c.tenant.ID, Worker: "w" + strconv.Itoa(c.r.IntN(3)), Owner: owner, Usage: schemas.Usage{Prompt: tokens}})
 		c.earned[owner] += schemas.NanoTON(tokens) * 90_000
 	}
 }
@@ -207,7 +238,10 @@ func (c *chaosRun) round(n int) {
 		_, err := c.intake.Step(ctx)
 		c.step(err)
 	}
+	skew := time.Duration(c.r.IntN(200)-100) * time.Hour // the payer goes by the chain's clock, whatever its own says
+	c.Clock.Add(skew)
 	c.step(c.payer.Tick(ctx, false))
+	c.Clock.Add(-skew)
 	if !c.calm {
 		c.mischief(n)
 	}
@@ -233,11 +267,26 @@ func (c *chaosRun) mischief(n int) {
 		c.count.drains++
 	}
 	if n%15 == 14 {
-		c.chain.fund(20 * schemas.TON)
+		c.chain.arrive(20*schemas.TON, settlement.TopUpMemo)
+	}
+	if c.r.IntN(4) == 0 {
+		c.deposit(schemas.NanoTON(c.r.IntN(1_000_000_000)) + 1)
 	}
 	if c.shape.restores && c.r.IntN(25) == 0 {
 		c.swap()
 	}
+}
+
+// deposit brings money that names the tenant, or nobody.
+func (c *chaosRun) deposit(n schemas.NanoTON) {
+	c.count.deposits++
+	if c.r.IntN(3) == 0 {
+		c.unnamed += n
+		c.chain.arrive(n, "happy birthday")
+		return
+	}
+	c.deposited += n
+	c.chain.arrive(n, c.tenant.Memo)
 }
 
 // swap copies the ledger, or puts the copy in its place.
@@ -258,9 +307,17 @@ func (c *chaosRun) swap() {
 	c.start()
 }
 
-// resume does what an operator does about payouts that stopped.
+// resume does what an operator does about payouts that stopped and owners whose address refused one.
 func (c *chaosRun) resume() {
 	c.t.Helper()
+	for _, p := range c.payees() {
+		if p.Flagged == "" {
+			continue
+		}
+		if err := c.Ledger.ClearFlag(context.Background(), p.Owner); err != nil && !errors.Is(err, errCrash) {
+			c.t.Fatal(err)
+		}
+	}
 	s, err := c.Ledger.Payouts(context.Background())
 	if err != nil {
 		c.t.Fatal(err)
@@ -284,7 +341,7 @@ func (c *chaosRun) run() {
 	}
 	c.calm = true
 	c.chain.misbehave(nil)
-	c.chain.fund(1000 * schemas.TON)
+	c.chain.arrive(1000*schemas.TON, settlement.TopUpMemo)
 	c.start()
 	for n := range c.shape.calm {
 		if n == c.shape.calm/2 {
@@ -295,25 +352,44 @@ func (c *chaosRun) run() {
 	c.Check()
 }
 
-// wrong counts owners that have not received exactly what they earned, and balances that say otherwise.
-func (c *chaosRun) wrong() (wrong int) {
+// payees are the owners by the book.
+func (c *chaosRun) payees() []settlement.Payee {
 	c.t.Helper()
 	payees, err := c.Ledger.Payees(context.Background(), 1000)
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	return payees
+}
+
+// wrong counts owners that have not received exactly what they earned, less what the chain took for bringing it back,
+// and balances that say otherwise: of owners, of the tenant, and of suspense.
+func (c *chaosRun) wrong() (wrong int) {
+	c.t.Helper()
 	books := map[schemas.Owner]settlement.Payee{}
-	for _, p := range payees {
+	for _, p := range c.payees() {
 		books[p.Owner] = p
 	}
 	for owner, earned := range c.earned {
-		if got := c.chain.paid(owner); got != earned || books[owner].Paid != earned || books[owner].Owed != 0 {
+		if got, lost := c.chain.paid(owner), c.chain.lost(owner); got+lost != earned || books[owner].Paid != earned || books[owner].Owed != 0 {
 			wrong++
 			if wrong < 4 {
-				c.t.Logf("owner …%s earned %s, received %s, the book says paid %s owed %s in flight %s",
-					owner[60:], earned, got, books[owner].Paid, books[owner].Owed, books[owner].Inflight)
+				c.t.Logf("owner …%s earned %s, received %s, lost %s, the book says paid %s owed %s in flight %s",
+					owner[60:], earned, got, lost, books[owner].Paid, books[owner].Owed, books[owner].Inflight)
 			}
 		}
+	}
+	tenant, err := c.Ledger.Balance(context.Background(), c.tenant.ID)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if got := tenant.Paid + tenant.Stake; got != chaosFunds+c.deposited {
+		wrong++
+		c.t.Logf("the tenant brought %s, the book says %s", chaosFunds+c.deposited, got)
+	}
+	if got := c.Balance(settlement.AcctSuspense); got != c.unnamed {
+		wrong++
+		c.t.Logf("strangers brought %s, %s is in suspense", c.unnamed, got)
 	}
 	batches, err := c.Ledger.PayoutBatches(context.Background(), 0, 1<<20)
 	if err != nil {
@@ -344,6 +420,9 @@ func (c *chaosRun) reconciled() {
 	}
 }
 
+// chaosRefusers is how many owners refuse money while the chaos lasts.
+const chaosRefusers = 3
+
 // memChaos is a chain in memory under chaos.
 type memChaos struct {
 	memTreasury
@@ -361,13 +440,27 @@ var _ chaosChain = (*memChaos)(nil)
 func (m *memChaos) timeout() time.Duration               { return m.c.timeout }
 func (m *memChaos) advance(d time.Duration)              { m.c.produce(d) }
 func (m *memChaos) paid(o schemas.Owner) schemas.NanoTON { return m.c.received[o] }
-func (m *memChaos) fund(n schemas.NanoTON) {
-	m.c.arrive(&m.c.treasury, ledgertest.Owner(1), n, settlement.TopUpMemo)
+func (m *memChaos) lost(o schemas.Owner) schemas.NanoTON { return m.c.lost[o] }
+
+func (m *memChaos) arrive(n schemas.NanoTON, memo string) {
+	m.c.arrive(&m.c.treasury, ledgertest.Owner(1), n, memo)
+}
+
+func (m *memChaos) owners(n int) []schemas.Owner {
+	all := make([]schemas.Owner, n)
+	for i := range all {
+		all[i] = ledgertest.Owner(0xbb00 + i)
+	}
+	for _, o := range all[:chaosRefusers] {
+		m.c.bounce[o] = true
+	}
+	return all
 }
 
 func (m *memChaos) misbehave(r *rand.Rand) {
 	if r == nil {
 		m.c.fault, m.down = nil, false
+		clear(m.c.bounce)
 		return
 	}
 	m.down = r.IntN(10) == 0
@@ -436,12 +529,5 @@ func TestExactlyOnceUnderChaos(t *testing.T) {
 		})
 	}
 	t.Logf("%+v", total)
-	for what, n := range map[string]int{
-		"crash": total.crashes, "expired batch": total.expired, "skipped item": total.skipped, "drain": total.drains,
-		"restore": total.restores, "stranger": total.strangers,
-	} {
-		if n == 0 {
-			t.Errorf("the chaos never produced a %s", what)
-		}
-	}
+	total.complete(t)
 }

@@ -85,7 +85,7 @@ func TestChainAwayForADay(t *testing.T) {
 	chain := newMemChaos()
 	w.config.Treasury = chain
 	w.restart()
-	chain.fund(200 * schemas.TON)
+	chain.arrive(200*schemas.TON, settlement.TopUpMemo)
 	chain.down = true
 	alice := w.Tenant("alice", 1000*schemas.TON)
 	for hour := range 24 {

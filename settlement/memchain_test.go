@@ -35,8 +35,9 @@ type memChain struct {
 	sends    int
 	// notes are the notes seen on chain.
 	notes [][]byte
-	// bounce names addresses that send money back.
+	// bounce names addresses that send money back, less a fee that is lost.
 	bounce map[schemas.Owner]bool
+	lost   map[schemas.Owner]schemas.NanoTON
 	// fault is asked before each send; it may drop, deliver with an error, or hold a message back.
 	fault func() sendFault
 	held  [][]byte
@@ -71,7 +72,7 @@ func newMemChain(funds schemas.NanoTON) *memChain {
 	m := &memChain{
 		now: time.Unix(1_790_000_000, 0).UTC(), timeout: 10 * time.Minute,
 		treasury: memWallet{address: ledgertest.Owner(0xfff0), balance: 0}, deposits: memWallet{address: ledgertest.Owner(0xfff1)},
-		used: map[ton.QueryID]bool{}, received: map[schemas.Owner]schemas.NanoTON{}, bounce: map[schemas.Owner]bool{},
+		used: map[ton.QueryID]bool{}, received: map[schemas.Owner]schemas.NanoTON{}, bounce: map[schemas.Owner]bool{}, lost: map[schemas.Owner]schemas.NanoTON{},
 	}
 	m.arrive(&m.treasury, ledgertest.Owner(1), funds, settlement.TopUpMemo)
 	return m
@@ -148,6 +149,7 @@ func (c *memChain) execute(p memPending) {
 	for _, o := range e.Outs {
 		if back := o.Amount - 630_000; c.bounce[o.To] && back > 0 {
 			c.received[o.To] -= o.Amount
+			c.lost[o.To] += o.Amount - back
 			c.treasury.balance += back
 			c.treasury.events = append(c.treasury.events, ton.Bounced{Tx: c.tx(), From: o.To, Amount: back})
 		}

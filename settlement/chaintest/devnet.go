@@ -12,6 +12,7 @@ import (
 	"github.com/xssnick/tonutils-go/tl"
 	"github.com/xssnick/tonutils-go/tlb"
 	tonapi "github.com/xssnick/tonutils-go/ton"
+	"github.com/xssnick/tonutils-go/tvm/cell"
 
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/settlement/ton"
@@ -143,6 +144,25 @@ func (d *Devnet) Fund(t testing.TB, to schemas.Owner, amount schemas.NanoTON) {
 	check(t, d.Net.Faucet(parse(t, to), tlb.FromNanoTONU(uint64(amount))))
 }
 
+// Give is Fund with a comment.
+func (d *Devnet) Give(t testing.TB, to schemas.Owner, amount schemas.NanoTON, comment string) {
+	t.Helper()
+	check(t, d.Net.Give(parse(t, to), tlb.FromNanoTONU(uint64(amount)), comment))
+}
+
+// refusal is the code of Refuser: SETCP0, DROP (the selector), SEMPTY (is the body empty?), 42 THROWIFNOT.
+var refusal = []byte{0xff, 0x00, 0x30, 0xc7, 0x00, 0xf2, 0xaa}
+
+// Refuser deploys a contract, some blocks later at most, that throws on every message with a body: what is sent to it
+// with the bounce flag comes back.
+func (d *Devnet) Refuser(t testing.TB, i int) schemas.Owner {
+	t.Helper()
+	code := cell.BeginCell().MustStoreSlice(refusal, uint(len(refusal))*8).EndCell()
+	a, err := d.Net.Deploy(code, cell.BeginCell().MustStoreUInt(uint64(i), 32).EndCell(), tlb.MustFromTON("0.05"))
+	check(t, err)
+	return schemas.Owner(a.StringRaw())
+}
+
 // Step lets time pass and makes one block.
 func (d *Devnet) Step(t testing.TB, by time.Duration) {
 	t.Helper()
@@ -191,9 +211,36 @@ func (d *Devnet) Balance(t testing.TB, of schemas.Owner) schemas.NanoTON {
 	return schemas.NanoTON(c.Nano().Int64())
 }
 
-// Received is the sum of what arrived at an address from one sender, from the network itself. Money that came back does
-// not count. It is what an audit of payouts compares with.
+// Received is the sum of what arrived at an address from one sender and stayed, from the network itself. Money that came
+// back, or was sent back, does not count. It is what an audit of payouts compares with.
 func (d *Devnet) Received(t testing.TB, at, from schemas.Owner) (sum schemas.NanoTON) {
+	t.Helper()
+	d.arrivals(t, at, from, func(m *tlb.InternalMessage, sentBack bool) {
+		if !m.Bounced && !sentBack {
+			sum += schemas.NanoTON(m.Amount.Nano().Int64())
+		}
+	})
+	return sum
+}
+
+// Lost is what the network took of the money that one address sent to another and that came back.
+func (d *Devnet) Lost(t testing.TB, at, from schemas.Owner) (sum schemas.NanoTON) {
+	t.Helper()
+	d.arrivals(t, at, from, func(m *tlb.InternalMessage, sentBack bool) {
+		if sentBack {
+			sum += schemas.NanoTON(m.Amount.Nano().Int64())
+		}
+	})
+	d.arrivals(t, from, at, func(m *tlb.InternalMessage, _ bool) {
+		if m.Bounced {
+			sum -= schemas.NanoTON(m.Amount.Nano().Int64())
+		}
+	})
+	return sum
+}
+
+// arrivals calls fn for every message from one address to another, and says whether it was sent back.
+func (d *Devnet) arrivals(t testing.TB, at, from schemas.Owner, fn func(m *tlb.InternalMessage, sentBack bool)) {
 	t.Helper()
 	txs, err := d.Net.History(parse(t, at))
 	check(t, err)
@@ -201,13 +248,20 @@ func (d *Devnet) Received(t testing.TB, at, from schemas.Owner) (sum schemas.Nan
 		if tx.IO.In == nil || tx.IO.In.MsgType != tlb.MsgTypeInternal {
 			continue
 		}
-		m := tx.IO.In.AsInternal()
-		if m.Bounced || m.SrcAddr.StringRaw() != string(from) {
-			continue
+		if m := tx.IO.In.AsInternal(); m.SrcAddr.StringRaw() == string(from) {
+			fn(m, sentBack(tx))
 		}
-		sum += schemas.NanoTON(m.Amount.Nano().Int64())
 	}
-	return sum
+}
+
+// sentBack reports whether a transaction sent the money back that it got.
+func sentBack(tx *tlb.Transaction) bool {
+	d, ok := tx.Description.(tlb.TransactionDescriptionOrdinary)
+	if !ok || d.BouncePhase == nil {
+		return false
+	}
+	_, ok = d.BouncePhase.Phase.(tlb.BouncePhaseOk)
+	return ok
 }
 
 // parse reads an owner's address.

@@ -82,29 +82,39 @@ func testQueryIDs(s *suite) {
 
 func testBounce(s *suite) {
 	t := s.treasury(10 * schemas.TON)
-	b := s.batch(1, 2, schemas.TON)
+	refuser := s.backend.Refuser(s, 1)
+	s.await("the contract", func() bool { return s.balance(refuser) > 0 })
+	before := s.balance(refuser)
+	b := s.batch(1, 3, schemas.TON)
 	b.Transfers[0].Bounce = true // to an address without code
+	b.Transfers[1].Bounce, b.Transfers[1].To = true, refuser
 	o := s.pay(t, b)
-	if len(o.executed) != 1 || len(o.executed[0].Outs) != 2 {
+	if len(o.executed) != 1 || len(o.executed[0].Outs) != 3 {
 		s.Fatalf("%+v", o)
 	}
-	var back []ton.Bounced
-	s.await("the bounce", func() bool {
-		back = nil
+	back := map[schemas.Owner]ton.Bounced{}
+	s.await("the bounces", func() bool {
 		events, _ := s.events(t.Account, o.executed[0].Cursor)
 		for _, e := range events {
 			if e, ok := e.(ton.Bounced); ok {
-				back = append(back, e)
+				back[e.From] = e
 			}
 		}
-		return len(back) > 0
+		return len(back) == 2
 	})
-	if len(back) != 1 || back[0].From != b.Transfers[0].To || back[0].Amount >= schemas.TON || back[0].Amount < schemas.TON*99/100 {
-		s.Errorf("came back: %+v", back)
+	for _, x := range b.Transfers[:2] {
+		if got := back[x.To].Amount; got >= schemas.TON || got < schemas.TON*99/100 {
+			s.Errorf("%s came back from %s", got, x.To)
+		}
 	}
-	if x, y := s.balance(b.Transfers[0].To), s.balance(b.Transfers[1].To); x != 0 || y != schemas.TON {
-		s.Errorf("receivers have %s and %s", x, y)
+	if x, y, z := s.balance(b.Transfers[0].To), s.balance(refuser), s.balance(b.Transfers[2].To); x != 0 || y > before || z != schemas.TON {
+		s.Errorf("receivers have %s, %s after %s, and %s", x, y, before, z)
 	}
+	// Without the flag the contract refuses the message all the same, and the money stays.
+	b = s.batch(2, 2, schemas.TON)
+	b.Deploy, b.Transfers[0].To = false, refuser
+	s.pay(t, b)
+	s.await("money that stays", func() bool { return s.balance(refuser) > schemas.TON })
 }
 
 func testTooPoor(s *suite) {

@@ -18,6 +18,8 @@ type Backend interface {
 	Connect(t testing.TB) *ton.Chain
 	// Fund gives money to an address, some blocks later at most.
 	Fund(t testing.TB, to schemas.Owner, amount schemas.NanoTON)
+	// Refuser deploys a contract that refuses every message with a body, and returns its address.
+	Refuser(t testing.TB, i int) schemas.Owner
 	// Step lets at least so much chain time pass, with at least one block.
 	Step(t testing.TB, by time.Duration)
 }

@@ -282,6 +282,24 @@ func (n *Net) Give(to *address.Address, amount tlb.Coins, comment string) error 
 			return schemas.FieldError("comment", "does not fit")
 		}
 	}
+	return n.give(&tlb.InternalMessage{DstAddr: to, Amount: amount, Body: body.EndCell()})
+}
+
+// Deploy makes a contract with the given code and data on the basechain, by a message in the next block that carries
+// money, an empty body and the contract's state. It returns the contract's address. Code that throws on that message is
+// not deployed.
+func (n *Net) Deploy(code, data *cell.Cell, amount tlb.Coins) (*address.Address, error) {
+	state := &tlb.StateInit{Code: code, Data: data}
+	c, err := tlb.ToCell(state)
+	if err != nil {
+		return nil, schemas.Errorf(schemas.KindInvalid, "tonnet: contract: %w", err)
+	}
+	to := address.NewAddress(0, basechain, c.Hash())
+	return to, n.give(&tlb.InternalMessage{DstAddr: to, Amount: amount, StateInit: state, Body: cell.BeginCell().EndCell()})
+}
+
+// give puts a message from the zero address into the next block.
+func (n *Net) give(msg *tlb.InternalMessage) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
@@ -290,11 +308,9 @@ func (n *Net) Give(to *address.Address, amount tlb.Coins, comment string) error 
 	if len(n.gifts) >= MaxPending {
 		return schemas.Errorf(schemas.KindBusy, "tonnet: %d gifts wait for a block", len(n.gifts))
 	}
-	lt := n.chain.entry(n.chain.last()).endLT
-	m, err := tlb.ToCell(&tlb.InternalMessage{
-		IHRDisabled: true, SrcAddr: address.NewAddress(0, basechain, make([]byte, 32)), DstAddr: to, Amount: amount,
-		CreatedLT: lt, CreatedAt: uint32(n.cfg.Now().Unix()), Body: body.EndCell(),
-	})
+	msg.IHRDisabled, msg.SrcAddr = true, address.NewAddress(0, basechain, make([]byte, 32))
+	msg.CreatedLT, msg.CreatedAt = n.chain.entry(n.chain.last()).endLT, uint32(n.cfg.Now().Unix())
+	m, err := tlb.ToCell(msg)
 	if err != nil {
 		return schemas.Errorf(schemas.KindInvalid, "tonnet: gift: %w", err)
 	}
