@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 	"github.com/cocoon-network/cocoon/schemas/cli"
 	"github.com/cocoon-network/cocoon/settlement"
 	"github.com/cocoon-network/cocoon/settlement/ton"
+	"github.com/cocoon-network/cocoon/streams/access"
 )
 
 // Account is the noun "account": the tenants who submit and pay.
@@ -41,6 +43,8 @@ type account struct {
 	DepositTo string `json:"deposit_to,omitempty"`
 	// Identity is the file with the tenant's secret, after create.
 	Identity string `json:"identity,omitempty"`
+	// Context is the file by which the tenant logs in to the message system, after create with a folder of keys.
+	Context string `json:"nats_context,omitempty"`
 }
 
 // view is the account for people.
@@ -60,6 +64,9 @@ func (a account) view() [][2]string {
 	if a.Identity != "" {
 		rows = append(rows, [2]string{"identity", a.Identity + "   (the tenant's secret: give it to the tenant, keep no copy)"})
 	}
+	if a.Context != "" {
+		rows = append(rows, [2]string{"NATS_CONTEXT", a.Context + "   (give its folder to the tenant; the servers know it after a reload)"})
+	}
 	return rows
 }
 
@@ -75,15 +82,25 @@ func standing(ctx context.Context, l *settlement.Ledger, t settlement.Tenant) (a
 
 // accountCreate opens an account and writes the tenant's identity file.
 func accountCreate() *cobra.Command {
-	var identity, stake string
+	var identity, stake, keys string
 	cmd := &cobra.Command{
 		Use:   "create NAME",
-		Short: "Open an account; writes the tenant's identity file",
-		Args:  cobra.ExactArgs(1),
+		Short: "Open an account: the tenant's id, keys, way in and deposit memo",
+		Long: `Opens an account and makes what the tenant needs: an identity file with its id and keys, the memo by which its deposits
+name it, and with --nats-keys its way into the message system: a folder with a key, a certificate and a pass that lets it
+submit and read jobs of this tenant and nothing else. The servers know the tenant after they have reloaded the
+configuration that 'cocoon topology conf --layout production --keys DIR' prints. Where all tenants share one NATS account,
+as under 'cocoon up', no such folder is needed.
+
+The same call again with the same identity file changes nothing and adds what was missing.`,
+		Example: `  cocoon account create alice --nats-keys keys
+  cocoon topology conf --layout production --keys keys > nats.conf`,
+		Args: cobra.ExactArgs(1),
 	}
 	out := cli.OutputFlags(cmd)
 	cmd.Flags().StringVar(&identity, "identity", "", "file for the tenant's identity (default NAME.tenant.json); an existing one is used")
 	cmd.Flags().StringVar(&stake, "stake", "1", "stake target in TON")
+	cmd.Flags().StringVar(&keys, "nats-keys", "", "folder that 'cocoon keys nats' made; the tenant gets a folder in it to log in with")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		target, err := parseAmount(stake)
 		if err != nil {
@@ -109,6 +126,13 @@ func accountCreate() *cobra.Command {
 				return err
 			}
 			a.Identity = identity
+			if keys != "" {
+				folder, err := access.OpenKeys(keys).AddTenant(made.ID)
+				if err != nil {
+					return err
+				}
+				a.Context = filepath.Join(folder, access.FileContext)
+			}
 			return cli.One(out, a, account.view)
 		})
 	}
