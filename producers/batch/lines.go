@@ -200,7 +200,7 @@ func (r *reader) parse(text []byte) (Line, error) {
 	if !utf8.Valid(text) {
 		return Line{}, issue(CodeEncoding, r.line, "", "is not valid UTF-8")
 	}
-	o, err := openai.ParseObject(text)
+	o, body, err := openai.ParseFrame(text, "body")
 	if err != nil {
 		return Line{}, issueOf(err, CodeInvalidJSON, r.line, "")
 	}
@@ -209,7 +209,7 @@ func (r *reader) parse(text []byte) (Line, error) {
 		return Line{}, err
 	}
 	line := Line{Number: r.line, CustomID: id}
-	line.Call, err = r.call(o)
+	line.Call, err = r.call(o, body)
 	return line, err
 }
 
@@ -236,7 +236,7 @@ func (r *reader) customID(o openai.Object) (string, error) {
 }
 
 // call reads the request of a line and holds it against the file's rules.
-func (r *reader) call(o openai.Object) (*openai.Call, error) {
+func (r *reader) call(o, fields openai.Object) (*openai.Call, error) {
 	method, err := o.String("method")
 	if err != nil || method != "POST" {
 		return nil, issue(CodeMethod, r.line, "method", "must be POST")
@@ -252,10 +252,10 @@ func (r *reader) call(o openai.Object) (*openai.Call, error) {
 		return nil, issue(CodeURLMismatch, r.line, "url", fmt.Sprintf("is not %s, the endpoint of this file", r.url))
 	}
 	body := o.Get("body")
-	if body == nil || body[0] != '{' {
+	if fields == nil {
 		return nil, issue(CodeBody, r.line, "body", "must be an object")
 	}
-	call, err := openai.ParseCall(url, openai.JSON, body)
+	call, err := openai.ParseObjectCall(url, body, fields)
 	if err != nil {
 		code := CodeBody
 		if schemas.KindOf(err) == schemas.KindUnsupported {

@@ -88,17 +88,15 @@ var tiers = map[string]schemas.Class{
 
 // ParseCall reads a request. contentType may be empty for JSON. The error names the field at fault.
 func ParseCall(url, contentType string, body []byte) (*Call, error) {
-	if len(body) > schemas.MaxRequestBody {
-		return nil, &schemas.Error{Kind: schemas.KindTooLarge, Message: "the body is longer than 16 MiB"}
-	}
-	if _, ok := fields[url]; !ok {
-		return nil, &schemas.Error{Kind: schemas.KindUnsupported, Field: "url", Message: "is not an endpoint that jobs can call"}
+	c, err := newCall(url, body)
+	if err != nil {
+		return nil, err
 	}
 	media, params, err := mime.ParseMediaType(orJSON(contentType))
 	if err != nil {
 		return nil, schemas.FieldError("Content-Type", "is not a media type")
 	}
-	c := &Call{URL: url, ContentType: orJSON(contentType), Choices: 1, PromptBytes: int64(len(body))}
+	c.ContentType = orJSON(contentType)
 	switch {
 	case url == PathTranscriptions && media == "multipart/form-data":
 		return c, c.readForm(body, params["boundary"])
@@ -119,12 +117,41 @@ func orJSON(contentType string) string {
 	return contentType
 }
 
-// readJSON reads the fields of a JSON body.
+// ParseObjectCall is ParseCall for a JSON body that ParseObject or ParseFrame has taken apart already.
+func ParseObjectCall(url string, body []byte, o Object) (*Call, error) {
+	c, err := newCall(url, body)
+	if err != nil {
+		return nil, err
+	}
+	if url == PathTranscriptions {
+		return nil, schemas.FieldError("Content-Type", "must be multipart/form-data")
+	}
+	c.ContentType = JSON
+	return c, c.read(body, o)
+}
+
+// newCall begins with what holds for every body.
+func newCall(url string, body []byte) (*Call, error) {
+	if len(body) > schemas.MaxRequestBody {
+		return nil, &schemas.Error{Kind: schemas.KindTooLarge, Message: "the body is longer than 16 MiB"}
+	}
+	if _, ok := fields[url]; !ok {
+		return nil, &schemas.Error{Kind: schemas.KindUnsupported, Field: "url", Message: "is not an endpoint that jobs can call"}
+	}
+	return &Call{URL: url, Choices: 1, PromptBytes: int64(len(body))}, nil
+}
+
+// readJSON reads a JSON body.
 func (c *Call) readJSON(body []byte) error {
 	o, err := ParseObject(body)
 	if err != nil {
 		return err
 	}
+	return c.read(body, o)
+}
+
+// read reads the fields of a JSON body.
+func (c *Call) read(body []byte, o Object) error {
 	if err := errors.Join(c.readModel(o), c.readLimits(o), c.readStream(o), c.readExtensions(o)); err != nil {
 		return firstOf(err)
 	}

@@ -23,19 +23,43 @@ type Member struct {
 // Check reports whether b is one acceptable JSON value: see the package's comment for what that means.
 func Check(b []byte) error { return (&scanner{data: b}).check() }
 
+// fewMembers is how many members objects of a request mostly have.
+const fewMembers = 8
+
 // ParseObject checks a whole document and takes its outermost object apart.
 func ParseObject(b []byte) (Object, error) {
-	var o Object
+	o := make(Object, 0, fewMembers)
 	s := scanner{data: b}
 	s.member = func(name string, value []byte) { o = append(o, Member{name, value}) }
+	return o, s.checkObject()
+}
+
+// ParseFrame is ParseObject for an object in an object: it takes the outermost object apart, and in the same pass the
+// object that is its value of the key of. inner is nil when that value is not an object.
+func ParseFrame(b []byte, of string) (frame, inner Object, err error) {
+	frame, inner = make(Object, 0, fewMembers), make(Object, 0, fewMembers)
+	s := scanner{data: b, innerOf: of}
+	s.member = func(name string, value []byte) { frame = append(frame, Member{name, value}) }
+	s.inner = func(name string, value []byte) { inner = append(inner, Member{name, value}) }
+	if err := s.checkObject(); err != nil {
+		return nil, nil, err
+	}
+	if v := frame.Get(of); v == nil || v[0] != '{' {
+		inner = nil
+	}
+	return frame, inner, nil
+}
+
+// checkObject reads the whole document, which must be an object.
+func (s *scanner) checkObject() error {
 	if err := s.check(); err != nil {
-		return nil, err
+		return err
 	}
 	s.pos = 0
-	if s.space(); b[s.pos] != '{' {
-		return nil, schemas.FieldError("", "must be a JSON object")
+	if s.space(); s.data[s.pos] != '{' {
+		return schemas.FieldError("", "must be a JSON object")
 	}
-	return o, nil
+	return nil
 }
 
 // Get returns the value of a key, nil when the object has none. JSON null counts as none: OpenAI's clients send null for
@@ -57,6 +81,9 @@ func (o Object) String(name string) (string, error) {
 	v := o.Get(name)
 	if v == nil {
 		return "", nil
+	}
+	if v[0] == '"' && ordinary(v[1:]) == len(v)-2 {
+		return string(v[1 : len(v)-1]), nil
 	}
 	var s string
 	if v[0] != '"' || json.Unmarshal(v, &s) != nil {

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -125,6 +126,29 @@ func FuzzCheck(f *testing.F) {
 			t.Fatal("written twice it differs")
 		}
 	})
+}
+
+// TestOrdinary puts every byte at every place of a text of several words.
+func TestOrdinary(t *testing.T) {
+	t.Parallel()
+	const length = 27
+	for at := range length {
+		for c := range 256 {
+			text := bytes.Repeat([]byte{'~'}, length)
+			text[at] = byte(c)
+			want := length
+			if c < ' ' || c == '"' || c == '\\' {
+				want = at
+			}
+			if got := ordinary(text); got != want {
+				t.Fatalf("byte %#x at %d: %d ordinary bytes, want %d", c, at, got, want)
+			}
+			copy(text, "\xff\x20\x80\x21\x23\x5b\x5d\x7f"[:min(at, 8)]) // neighbours of what ends a text
+			if got := ordinary(text); got != want {
+				t.Fatalf("byte %#x at %d behind its neighbours: %d ordinary bytes, want %d", c, at, got, want)
+			}
+		}
+	}
 }
 
 func BenchmarkCheck(b *testing.B) {
