@@ -37,9 +37,10 @@ type bundle struct {
 	away atomic.Bool
 }
 
-// Leases of the networks of these tests: short, because tests wait for them to lapse.
+// Leases of the networks of these tests: short, because tests wait for them to lapse, and long enough that a busy machine does
+// not let them lapse by itself.
 const (
-	queueLease  = time.Second
+	queueLease  = 2 * time.Second
 	brokerLease = 3 * time.Second // the shortest a broker gives
 )
 
@@ -263,12 +264,15 @@ func (b *bundle) messages(stream string) uint64 {
 	return s.CachedInfo().State.Msgs
 }
 
+// patience is how long a test waits for what must happen. It bounds a broken test, not a slow machine.
+const patience = time.Minute
+
 // eventually waits until a condition holds.
 func (b *bundle) eventually(what string, holds func() bool) {
 	b.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !holds(); {
+	for end := time.Now().Add(patience); !holds(); {
 		if time.Now().After(end) {
-			b.t.Fatalf("not within 20 s: %s", what)
+			b.t.Fatalf("not within %v: %s", patience, what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

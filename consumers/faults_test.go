@@ -95,9 +95,7 @@ func TestWorkerFrozen(t *testing.T) {
 	if got := b.answer(j); got.Grant.Worker != second.ID() {
 		t.Error("the outcome changed")
 	}
-	if n := b.queued(); n != 0 {
-		t.Errorf("%d jobs left", n)
-	}
+	b.eventually("the queue is empty", func() bool { return b.queued() == 0 }) // the second worker acknowledges after its outcome
 }
 
 // TestWorkerKeepsLongJobs: a job that runs for many leases is neither delivered twice nor lost.
@@ -128,7 +126,7 @@ func TestWorkerCancels(t *testing.T) {
 	b.worker(engine)
 	j := b.seal(request("cancel me", true))
 	b.publish(j)
-	b.eventually("it runs", func() bool { return engine.Running() == 1 })
+	b.eventually("it stands still", func() bool { return engine.Hanging() == 1 }) // by then it has said all that it will
 	claimed, err := b.bus.Stop(t.Context(), b.route.Slug, j.Attributes.Tenant, j.Attributes.ID, 5*time.Second)
 	if err != nil || !claimed {
 		t.Fatalf("claimed %v: %v", claimed, err)
@@ -175,7 +173,7 @@ func TestWorkerExpires(t *testing.T) {
 	b.worker(engine)
 	j := b.submit(1, func(a *schemas.Attributes) {
 		a.Time = time.Now().UTC().Truncate(time.Second)
-		a.Expiry = a.Time.Add(3 * time.Second)
+		a.Expiry = a.Time.Add(6 * time.Second) // enough to begin, however busy the machine is
 	})[0]
 	o := b.outcome(j)
 	if o.Status != schemas.Expired || o.Kind != schemas.KindExpired || o.Receipt != "" {
@@ -233,7 +231,7 @@ func TestWorkerDrains(t *testing.T) {
 		}
 		return stub.Act{Took: 500 * time.Millisecond}
 	})
-	w := b.worker(engine, func(c *consumers.Config, _ *streams.Config) { c.DrainTimeout = 1500 * time.Millisecond })
+	w := b.worker(engine, func(c *consumers.Config, _ *streams.Config) { c.DrainTimeout = 5 * time.Second })
 	short, long := b.seal(request("short", false)), b.seal(request("long", false))
 	b.publish(short, long)
 	b.eventually("both run", func() bool { return engine.Running() == 2 })
@@ -267,11 +265,11 @@ func TestWorkerHungEngine(t *testing.T) {
 	var hung atomic.Bool
 	hung.Store(true)
 	engine := newStub(2, func(*consumers.Request) stub.Act { return stub.Act{Hang: hung.Load(), FailAt: 5} })
-	restarts := 0
+	var restarts atomic.Int64
 	b.worker(engine, func(c *consumers.Config, _ *streams.Config) {
 		c.StallTimeout = time.Second
 		c.Restart = func(context.Context, schemas.ModelID) error {
-			restarts++
+			restarts.Add(1)
 			hung.Store(false)
 			return nil
 		}
@@ -282,8 +280,8 @@ func TestWorkerHungEngine(t *testing.T) {
 	if a.Result.Err() != nil || a.Grant.Attempt != 2 {
 		t.Errorf("attempt %d: %v", a.Grant.Attempt, a.Result.Err())
 	}
-	if restarts != 1 {
-		t.Errorf("%d restarts, want 1", restarts)
+	if n := restarts.Load(); n != 1 {
+		t.Errorf("%d restarts, want 1", n)
 	}
 }
 
@@ -298,7 +296,7 @@ func TestWorkerWithoutBrokers(t *testing.T) {
 	b.answer(b.submit(1)[0]) // it serves
 	b.away.Store(true)
 	jobs := b.submit(20)
-	time.Sleep(3 * time.Second)
+	time.Sleep(3 * time.Second) // nothing may happen: a slower machine only looks less far
 	taken := 0
 	for _, j := range jobs {
 		taken += count.at(consumers.PointTaken, j.Attributes.ID)
@@ -333,7 +331,7 @@ func TestWorkerNotAdmitted(t *testing.T) {
 	policy(2)
 	b.eventually("the worker says that it is refused", func() bool { return b.entry(w).State == streams.WorkerRefused })
 	j := b.submit(1)[0]
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(500 * time.Millisecond) // nothing may happen
 	if n := engine.Runs(); n != 1 {
 		t.Errorf("ran %d jobs, want the one before the policy", n)
 	}

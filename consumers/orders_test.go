@@ -68,7 +68,7 @@ func TestWorkerObeys(t *testing.T) {
 	b.order(w, streams.FleetWorker{Disabled: true})
 	b.eventually("it is disabled", func() bool { return b.entry(w).State == streams.WorkerDisabled })
 	waiting := b.submit(1)[0]
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond) // nothing may happen
 	if engine.Runs() != 1 {
 		t.Error("a disabled worker took a job")
 	}
@@ -90,7 +90,7 @@ func TestWorkerObeys(t *testing.T) {
 	b.order(w, streams.FleetWorker{Drain: true})
 	select {
 	case <-w.done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("a drained worker does not end")
 	}
 	if w.err != nil {

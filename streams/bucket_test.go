@@ -190,10 +190,7 @@ func TestStore(t *testing.T) {
 		r.Close()
 	}
 	// A part that was changed behind the description's back.
-	if err := bus.Conn().Publish("weight.w.3", []byte("other")); err != nil {
-		t.Fatal(err)
-	}
-	if err := bus.Flush(ctx); err != nil {
+	if _, err := bus.Conn().RequestWithContext(ctx, "weight.w.3", []byte("other")); err != nil { // answered when it is stored
 		t.Fatal(err)
 	}
 	r, _, err := s.Open(ctx, "w")

@@ -112,7 +112,8 @@ func sameOutcome(m *nats.Msg, s stored) bool {
 	return bytes.Equal(m.Data, s.data) && maps.EqualFunc(plain(m.Header), plain(s.header), slices.Equal)
 }
 
-// Outcome returns the stored outcome of a job with its body, or KindNotFound.
+// Outcome returns the stored outcome of a job with its body, or KindNotFound. On a replicated stream any replica may answer, so
+// an outcome stored a moment ago through another connection may not be found yet; AwaitOutcome waits for it.
 func (b *Bus) Outcome(ctx context.Context, tenant schemas.TenantID, job schemas.JobID) (schemas.Outcome, error) {
 	s, err := b.directGet(ctx, StreamOutcomes, SubjectOutcome(tenant, job))
 	if err != nil {

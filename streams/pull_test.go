@@ -140,7 +140,7 @@ func TestWakesOneOfMany(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-			case <-time.After(15 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("a job waits although pullers are idle")
 			}
 		}

@@ -68,7 +68,7 @@ func run(t *testing.T, n *benchNet, args ...string) (string, error) {
 // list is `workers ls --json`, once there are as many as wanted and all of them serve.
 func list(t *testing.T, n *benchNet, want int) (views []WorkerView) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		out, err := run(t, n, "ls", "--json", "--state", "serving")
 		if err != nil {
 			t.Fatal(err)

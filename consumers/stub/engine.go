@@ -75,6 +75,7 @@ type Engine struct {
 	wake  chan struct{}
 
 	running  atomic.Int64
+	hanging  atomic.Int64
 	peak     atomic.Int64
 	started  atomic.Int64
 	finished atomic.Int64
@@ -137,6 +138,9 @@ func (e *Engine) Finished() int { return int(e.finished.Load()) }
 
 // Running is the number of requests inside now.
 func (e *Engine) Running() int { return int(e.running.Load()) }
+
+// Hanging is the number of requests that stand still now, because their Act says so.
+func (e *Engine) Hanging() int { return int(e.hanging.Load()) }
 
 // Peak is the most requests that were ever inside at one time.
 func (e *Engine) Peak() int { return int(e.peak.Load()) }
@@ -362,6 +366,8 @@ func (s *stream) stopped() error {
 
 // hang stands still.
 func (s *stream) hang() error {
+	s.e.hanging.Add(1)
+	defer s.e.hanging.Add(-1)
 	if s.act.Deaf {
 		<-s.closed
 		return errCancelled

@@ -115,7 +115,7 @@ func NewCluster(t *testing.T, topology streams.Topology) Cluster {
 	}
 	topology.Replicas = 3
 	bus := c.Connect(t, streams.Config{})
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		_, err := bus.Apply(t.Context(), topology)
 		if err == nil {
 			return c
@@ -158,12 +158,12 @@ func (c Cluster) Leader(t testing.TB, bus *streams.Bus, stream string) *Node {
 // AwaitWhole waits until a stream has a leader and two replicas that are up to date.
 func (c Cluster) AwaitWhole(t testing.TB, bus *streams.Bus, stream string) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if h, err := bus.StreamHealth(t.Context(), stream); err == nil && h.Leader != "" && h.Current == 3 {
 			return
 		}
 	}
-	t.Fatalf("stream %s is not whole after a minute", stream)
+	t.Fatalf("stream %s is not whole after %v", stream, patience)
 }
 
 // freePort is a port that was free a moment ago.

@@ -74,10 +74,10 @@ func Connect(t testing.TB, server *embedded.Server, c streams.Config) *streams.B
 	return bus
 }
 
-// patience bounds what a test may wait for.
-const patience = time.Minute
+// patience bounds what a test may wait for: for the sake of a broken test, not of a slow machine.
+const patience = 3 * time.Minute
 
-// Context ends with the test, or after a minute.
+// Context ends with the test, or after three minutes.
 func Context(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
