@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -191,6 +192,57 @@ func (b *Bus) DeadLetters(ctx context.Context, s DeadSelector) iter.Seq2[DeadLet
 			yield(DeadLetter{}, err)
 		}
 	}
+}
+
+// DeadState is the state of the dead-letter stream.
+type DeadState struct {
+	// Count is the number of dead letters; First and Last are the lowest and highest position, First > Last when there are
+	// none.
+	Count       uint64
+	First, Last uint64
+}
+
+// DeadLetterState says what the dead-letter stream holds, without reading it.
+func (b *Bus) DeadLetterState(ctx context.Context) (DeadState, error) {
+	info, err := b.streamInfo(ctx, StreamDead)
+	if err != nil {
+		return DeadState{}, err
+	}
+	return DeadState{info.State.Msgs, info.State.FirstSeq, info.State.LastSeq}, nil
+}
+
+// NewestDead lists up to limit dead letters with positions below before (0: from the end), newest first and without their
+// bytes. It reads backwards in steps that grow over the positions that were replayed or removed.
+func (b *Bus) NewestDead(ctx context.Context, before uint64, limit int) ([]DeadLetter, error) {
+	state, err := b.DeadLetterState(ctx)
+	if err != nil || state.First > state.Last || limit <= 0 {
+		return nil, err
+	}
+	if before == 0 || before > state.Last {
+		before = state.Last + 1
+	}
+	var list []DeadLetter // newest first
+	for step := uint64(limit); len(list) < limit && before > state.First; step *= 4 {
+		from := max(before-min(step, before), state.First)
+		var page []DeadLetter
+		err := b.scan(ctx, StreamDead, DeadSelector{}.filter(), from, func(m stored) (bool, error) {
+			if m.seq >= before {
+				return false, nil
+			}
+			if d, err := parseDead(m); err == nil {
+				d.Header, d.Body = nil, nil
+				page = append(page, d)
+			}
+			return true, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		slices.Reverse(page)
+		list = append(list, page...)
+		before = from
+	}
+	return list[:min(len(list), limit)], nil
 }
 
 // DeadLetterAt returns one dead letter with its bytes, or KindNotFound.

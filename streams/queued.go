@@ -128,8 +128,12 @@ type Arrival struct {
 	Queue Queue
 	// Seq is its position in the stream of its shard.
 	Seq uint64
-	// Expiry is its deadline; zero when the attributes cannot be read.
+	// Job, Tenant and Expiry are what its attributes say; zero when they cannot be read.
+	Job    schemas.JobID
+	Tenant schemas.TenantID
 	Expiry time.Time
+	// Stored is when it was stored, by the server's clock; zero when that cannot be read.
+	Stored time.Time
 }
 
 // arrivalMessages bounds the arrivals that wait to be read.
@@ -160,6 +164,19 @@ func parseArrival(_ context.Context, m *nats.Msg) (a Arrival, err error) {
 		if t, err := time.Parse(time.RFC3339, v[0]); err == nil {
 			a.Expiry = t
 		}
+	}
+	if v := m.Header["ce-id"]; len(v) == 1 {
+		if id, err := schemas.ParseJobID(v[0]); err == nil {
+			a.Job = id
+		}
+	}
+	if v := m.Header["ce-source"]; len(v) == 1 {
+		if id, err := schemas.ParseTenantID(strings.TrimPrefix(v[0], "/tenants/")); err == nil {
+			a.Tenant = id
+		}
+	}
+	if t, err := time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer)); err == nil {
+		a.Stored = t
 	}
 	return a, nil
 }

@@ -145,15 +145,6 @@ func (b *Bus) OldestQueued(ctx context.Context, q Queue) (at time.Time, ok bool,
 	return s.time, err == nil, err
 }
 
-// DeadCount is the number of dead letters.
-func (b *Bus) DeadCount(ctx context.Context) (uint64, error) {
-	info, err := b.streamInfo(ctx, StreamDead)
-	if err != nil {
-		return 0, err
-	}
-	return info.State.Msgs, nil
-}
-
 // SplitQueue gives every lane of a queue a consumer of its own, so that workers take from the tenants' lanes in turn.
 // Jobs in flight may be delivered once more; the lease that the broker keeps stops double work.
 //

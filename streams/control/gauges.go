@@ -88,12 +88,12 @@ func (g *gauges) look(ctx context.Context) error {
 	if err := g.ages(ctx, all); err != nil {
 		return err
 	}
-	dead, err := g.s.bus.DeadCount(ctx)
+	dead, err := g.s.bus.DeadLetterState(ctx)
 	if err != nil {
 		return err
 	}
 	g.mu.Lock()
-	g.list, g.dead, g.looked, g.took = all, dead, time.Now(), time.Since(began)
+	g.list, g.dead, g.looked, g.took = all, dead.Count, time.Now(), time.Since(began)
 	g.mu.Unlock()
 	return g.lanes(ctx, all)
 }
