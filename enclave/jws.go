@@ -1,9 +1,9 @@
 package enclave
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
-	"encoding/json"
 	"strings"
 
 	"github.com/cocoon-network/cocoon/schemas"
@@ -12,31 +12,46 @@ import (
 // algEdDSA is the one algorithm (RFC 8037).
 const algEdDSA = "EdDSA"
 
-// headerSegment is the first part of a token for a kind of statement and a key. The header has one spelling, so no header
-// can choose an algorithm or bring a key, and verifying needs no parser for it.
-func headerSegment(typ string, key schemas.KeyID) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"` + algEdDSA + `","kid":"` + string(key) + `","typ":"` + typ + `"}`))
-}
+// The header of a token has one spelling, these texts around key id and typ, so no header can choose an algorithm or bring
+// a key, and verifying needs no parser for it.
+const (
+	headerBeforeKey = `{"alg":"` + algEdDSA + `","kid":"`
+	headerBeforeTyp = `","typ":"`
+	headerEnd       = `"}`
+)
 
 // signJWS signs a statement as a compact JWS (RFC 7515) with a constant header. The form is written out here because it is
 // twenty lines without choices; the tests read and write it through an independent JOSE library.
 func signJWS(key ed25519.PrivateKey, typ string, statement any) (string, error) {
-	payload, err := schemas.EncodeJSON(statement)
+	payload, err := encodeStatement(statement)
 	if err != nil {
 		return "", err
 	}
-	signed := headerSegment(typ, schemas.KeyIDOf(key.Public().(ed25519.PublicKey))) + "." + base64.RawURLEncoding.EncodeToString(payload)
-	token := signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(signed)))
+	header := headerBeforeKey + string(schemas.KeyIDOf(key.Public().(ed25519.PublicKey))) + headerBeforeTyp + typ + headerEnd
+	b64 := base64.RawURLEncoding
+	token := make([]byte, 0, b64.EncodedLen(len(header))+b64.EncodedLen(len(payload))+b64.EncodedLen(ed25519.SignatureSize)+2)
+	token = append(b64.AppendEncode(token, []byte(header)), '.')
+	token = b64.AppendEncode(token, payload)
+	signature := ed25519.Sign(key, token)
+	token = b64.AppendEncode(append(token, '.'), signature)
 	if len(token) > schemas.MaxSignedHeader {
 		return "", &schemas.Error{Kind: schemas.KindTooLarge, Field: typ, Message: "is longer than 8 KiB"}
 	}
-	return token, nil
+	return string(token), nil
+}
+
+// encodeStatement spells a payload: the statements of every job have a writer of their own.
+func encodeStatement(statement any) ([]byte, error) {
+	if s, ok := statement.(interface{ Encode() ([]byte, error) }); ok {
+		return s.Encode()
+	}
+	return schemas.EncodeJSON(statement)
 }
 
 // jws is a token taken apart; nothing in it is verified.
 type jws struct {
 	key       schemas.KeyID
-	signed    string // header and payload, as signed
+	signed    []byte // header and payload, as signed
 	payload   []byte
 	signature []byte
 }
@@ -51,43 +66,43 @@ func verifyJWS(token, typ string, key ed25519.PublicKey) ([]byte, error) {
 	if len(key) != ed25519.PublicKeySize || parsed.key != schemas.KeyIDOf(key) {
 		return nil, &schemas.Error{Kind: schemas.KindDenied, Field: "kid", Message: "is signed by another key"}
 	}
-	if !ed25519.Verify(key, []byte(parsed.signed), parsed.signature) {
+	if !ed25519.Verify(key, parsed.signed, parsed.signature) {
 		return nil, &schemas.Error{Kind: schemas.KindDenied, Field: "signature", Message: "does not verify"}
 	}
 	return parsed.payload, nil
 }
 
 // parseJWS takes a token apart and refuses every header and spelling that signJWS does not write.
-func parseJWS(token, typ string) (*jws, error) {
+func parseJWS(token, typ string) (jws, error) {
 	if len(token) > schemas.MaxSignedHeader {
-		return nil, &schemas.Error{Kind: schemas.KindTooLarge, Field: typ, Message: "is longer than 8 KiB"}
+		return jws{}, &schemas.Error{Kind: schemas.KindTooLarge, Field: typ, Message: "is longer than 8 KiB"}
 	}
-	header, rest, _ := strings.Cut(token, ".")
-	payload, signature, ok := strings.Cut(rest, ".")
+	b := []byte(token)
+	header, rest, _ := bytes.Cut(b, []byte("."))
+	payload, signature, ok := bytes.Cut(rest, []byte("."))
 	if !ok {
-		return nil, schemas.FieldError(typ, "is not a compact JWS")
+		return jws{}, schemas.FieldError(typ, "is not a compact JWS")
 	}
-	p := &jws{signed: token[:len(header)+1+len(payload)]}
-	var decoded [3][]byte
-	for i, part := range []string{header, payload, signature} {
+	decoded := make([]byte, 0, len(b))
+	var parts [3][]byte
+	for i, part := range [...][]byte{header, payload, signature} {
+		start := len(decoded)
 		var err error
-		if decoded[i], err = strictBase64.DecodeString(part); err != nil || strings.ContainsAny(part, "\r\n") {
-			return nil, schemas.FieldError(typ, "is not canonically encoded")
+		if decoded, err = strictBase64.AppendDecode(decoded, part); err != nil || bytes.ContainsAny(part, "\r\n") {
+			return jws{}, schemas.FieldError(typ, "is not canonically encoded")
 		}
+		parts[i] = decoded[start:]
 	}
-	p.payload, p.signature = decoded[1], decoded[2]
-	if len(p.signature) != ed25519.SignatureSize {
-		return nil, schemas.FieldError(typ, "must have a signature of 64 bytes")
+	if len(parts[2]) != ed25519.SignatureSize {
+		return jws{}, schemas.FieldError(typ, "must have a signature of 64 bytes")
 	}
-	var h struct {
-		Key schemas.KeyID `json:"kid"`
+	key, begun := strings.CutPrefix(string(parts[0]), headerBeforeKey)
+	key, ended := strings.CutSuffix(key, headerBeforeTyp+typ+headerEnd)
+	if !begun || !ended {
+		return jws{}, schemas.FieldError(typ, "must have exactly the headers alg "+algEdDSA+", kid and typ "+typ)
 	}
-	if err := json.Unmarshal(decoded[0], &h); err != nil || header != headerSegment(typ, h.Key) {
-		return nil, schemas.FieldError(typ, "must have exactly the headers alg "+algEdDSA+", kid and typ "+typ)
-	}
-	p.key = h.Key
-	_, err := schemas.ParseKeyID(string(p.key))
-	return p, err
+	id, err := schemas.ParseKeyID(key)
+	return jws{key: id, signed: b[:len(header)+1+len(payload)], payload: parts[1], signature: parts[2]}, err
 }
 
 // strictBase64 refuses bits that a second spelling could hide in.
@@ -104,7 +119,7 @@ func readJWS(token, typ string) ([]byte, schemas.KeyID, error) {
 
 // SignGrant signs a grant with the broker's key.
 func SignGrant(key ed25519.PrivateKey, g schemas.Grant) (string, error) {
-	return signJWS(key, schemas.TypGrant, g)
+	return signJWS(key, schemas.TypGrant, &g)
 }
 
 // VerifyGrant verifies a grant's form and its signature by the broker's key. It looks at no clock and at no policy.
@@ -128,7 +143,7 @@ func ReadGrant(token string) (schemas.Grant, schemas.KeyID, error) {
 
 // SignReceipt signs a receipt with a worker's key; [Session.SignReceipt] also numbers it.
 func SignReceipt(key ed25519.PrivateKey, r schemas.Receipt) (string, error) {
-	return signJWS(key, schemas.TypReceipt, r)
+	return signJWS(key, schemas.TypReceipt, &r)
 }
 
 // VerifyReceipt verifies a receipt's form and its signature by the worker's key, which the grant names.

@@ -3,7 +3,8 @@ package schemas
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"sort"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -98,10 +99,20 @@ func (a *Attributes) values() [len(jobAttributes)]string {
 
 // Header spells the attributes as message headers. Every header has exactly one value.
 func (a *Attributes) Header() map[string][]string {
-	h := make(map[string][]string, len(jobAttributes))
 	values := a.values()
-	for i, name := range jobAttributes {
-		h[HeaderPrefix+name] = []string{percentEncode(values[i])}
+	return attributeHeader(jobAttributes[:], values[:])
+}
+
+// roomForHeaders is what a message has beside its attributes at most: message id, time to live, statements, body, trace.
+const roomForHeaders = 6
+
+// attributeHeader spells attributes as headers; all values lie in one piece of memory.
+func attributeHeader(names, values []string) map[string][]string {
+	h := make(map[string][]string, len(names)+roomForHeaders)
+	all := make([]string, len(names))
+	for i, name := range names {
+		all[i] = percentEncode(values[i])
+		h[HeaderPrefix+name] = all[i : i+1 : i+1]
 	}
 	return h
 }
@@ -161,37 +172,36 @@ func (a *Attributes) Expired(now time.Time) bool { return !now.Before(a.Expiry) 
 // ParseAttributes reads the ce-* headers of a job message. Headers outside the ce- prefix are ignored; an unknown,
 // repeated, missing or second-spelled ce- header is refused.
 func ParseAttributes(header map[string][]string) (Attributes, error) {
-	v, err := attributeValues(header, jobAttributes[:])
-	if err != nil {
+	var v [len(jobAttributes)]string
+	if err := attributeValues(header, jobAttributes[:], v[:]); err != nil {
 		return Attributes{}, err
 	}
-	for name, want := range map[string]string{attrSpecVersion: SpecVersion, attrType: TypeJob, attrContent: ContentEnvelope} {
-		if v[name] != want {
-			return Attributes{}, invalid(HeaderPrefix+name, "must be "+want)
-		}
+	// In the order of jobAttributes.
+	version, id, source, kind, created, subject, content := v[0], v[1], v[2], v[3], v[4], v[5], v[6]
+	class, key, expiry, policy, budget, attempts := v[7], v[8], v[9], v[10], v[11], v[12]
+	if err := fixedAttributes(version, kind, content, TypeJob, ContentEnvelope); err != nil {
+		return Attributes{}, err
 	}
-	tenant, ok := strings.CutPrefix(v[attrSource], sourcePrefix)
+	tenant, ok := strings.CutPrefix(source, sourcePrefix)
 	if !ok {
 		return Attributes{}, invalid("ce-source", "must be /tenants/<tenant>")
 	}
-	a := Attributes{
-		ID: JobID(v[attrID]), Tenant: TenantID(tenant), Model: ModelID(v[attrSubject]),
-		Class: Class(v[attrClass]), Key: KeyID(v[attrKey]),
-	}
-	if a.Time, err = parseTime(v[attrTime]); err != nil {
+	a := Attributes{ID: JobID(id), Tenant: TenantID(tenant), Model: ModelID(subject), Class: Class(class), Key: KeyID(key)}
+	var err error
+	if a.Time, err = parseTime(created); err != nil {
 		return Attributes{}, rename(err, "ce-time")
 	}
-	if a.Expiry, err = parseTime(v[attrExpiry]); err != nil {
+	if a.Expiry, err = parseTime(expiry); err != nil {
 		return Attributes{}, rename(err, "ce-cocoonexpiry")
 	}
-	if a.Policy, err = ParseHash(v[attrPolicy]); err != nil {
+	if a.Policy, err = ParseHash(policy); err != nil {
 		return Attributes{}, rename(err, "ce-cocoonpolicy")
 	}
-	if err = a.Budget.UnmarshalText([]byte(v[attrBudget])); err != nil {
+	if err = a.Budget.UnmarshalText([]byte(budget)); err != nil {
 		return Attributes{}, rename(err, "ce-cocoonbudget")
 	}
-	a.Attempts, err = strconv.Atoi(v[attrAttempts])
-	if err != nil || strconv.Itoa(a.Attempts) != v[attrAttempts] {
+	a.Attempts, err = strconv.Atoi(attempts)
+	if err != nil || strconv.Itoa(a.Attempts) != attempts {
 		return Attributes{}, invalid("ce-cocoonattempts", "must be a whole number")
 	}
 	if err := a.Check(); err != nil {
@@ -200,47 +210,68 @@ func ParseAttributes(header map[string][]string) (Attributes, error) {
 	return a, nil
 }
 
-// attributeValues decodes the ce- headers and demands exactly the given names.
-func attributeValues(header map[string][]string, names []string) (map[string]string, error) {
-	values := make(map[string]string, len(names))
-	keys := make([]string, 0, len(header))
-	for key := range header {
-		keys = append(keys, key)
+// fixedAttributes refuses other versions, types and contents than a message's own.
+func fixedAttributes(version, kind, content, wantKind, wantContent string) error {
+	switch {
+	case version != SpecVersion:
+		return invalid(HeaderPrefix+attrSpecVersion, "must be "+SpecVersion)
+	case kind != wantKind:
+		return invalid(HeaderPrefix+attrType, "must be "+wantKind)
+	case content != wantContent:
+		return invalid(HeaderPrefix+attrContent, "must be "+wantContent)
 	}
-	sort.Strings(keys) // the error named first must not depend on map order
-	for _, key := range keys {
-		if len(key) < len(HeaderPrefix) || !strings.EqualFold(key[:len(HeaderPrefix)], HeaderPrefix) {
-			continue
-		}
-		name := key[len(HeaderPrefix):]
-		if key[:len(HeaderPrefix)] != HeaderPrefix || !contains(names, name) {
-			return nil, invalid(clip(key), "is not an attribute of this message")
-		}
-		if len(header[key]) != 1 {
-			return nil, invalid(key, "must have exactly one value")
-		}
-		value, err := percentDecode(header[key][0])
-		if err != nil {
-			return nil, rename(err, key)
-		}
-		values[name] = value
-	}
-	for _, name := range names {
-		if _, ok := values[name]; !ok {
-			return nil, invalid(HeaderPrefix+name, "is missing")
-		}
-	}
-	return values, nil
+	return nil
 }
 
-// contains reports whether list has s.
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
+// attributeValues decodes the ce- headers into values, in the order of names, and demands exactly these names.
+func attributeValues(header map[string][]string, names, values []string) error {
+	known := 0
+	for key := range header {
+		if hasFoldedPrefix(key) {
+			known++
 		}
 	}
-	return false
+	for i, name := range names {
+		given := header[HeaderPrefix+name]
+		if len(given) != 1 {
+			return strangeAttributes(header, names)
+		}
+		var err error
+		if values[i], err = percentDecode(given[0]); err != nil {
+			return rename(err, HeaderPrefix+name)
+		}
+	}
+	if known != len(names) {
+		return strangeAttributes(header, names)
+	}
+	return nil
+}
+
+// hasFoldedPrefix reports whether a header is an attribute in whatever case.
+func hasFoldedPrefix(key string) bool {
+	return len(key) >= len(HeaderPrefix) && strings.EqualFold(key[:len(HeaderPrefix)], HeaderPrefix)
+}
+
+// strangeAttributes names what is wrong with the set of ce- headers; the one named first must not depend on the order of
+// a map.
+func strangeAttributes(header map[string][]string, names []string) error {
+	for _, key := range slices.Sorted(maps.Keys(header)) {
+		if !hasFoldedPrefix(key) {
+			continue
+		}
+		if key[:len(HeaderPrefix)] != HeaderPrefix || !slices.Contains(names, key[len(HeaderPrefix):]) {
+			return invalid(clip(key), "is not an attribute of this message")
+		}
+		if len(header[key]) != 1 {
+			return invalid(key, "must have exactly one value")
+		}
+	}
+	for _, name := range names {
+		if _, ok := header[HeaderPrefix+name]; !ok {
+			return invalid(HeaderPrefix+name, "is missing")
+		}
+	}
+	return invalid("ce-", "are not the attributes of this message")
 }
 
 // clip keeps hostile header names out of logs.
@@ -264,8 +295,9 @@ func rename(err error, field string) error {
 
 // parseTime reads the one spelling of an instant.
 func parseTime(s string) (time.Time, error) {
-	t, err := time.Parse(wireTime, s)
-	if err != nil || t.Format(wireTime) != s || t.Year() < 2000 {
+	t, err := time.Parse(time.RFC3339, s)
+	var again [len(wireTime) + len("+00:00")]byte
+	if err != nil || string(t.AppendFormat(again[:0], time.RFC3339)) != s || len(s) != len(wireTime) || t.Year() < 2000 {
 		return time.Time{}, invalid("time", "must look like 2006-01-02T15:04:05Z")
 	}
 	return t.UTC(), nil
@@ -278,9 +310,12 @@ func wholeSecond(t time.Time) bool { return !t.IsZero() && t.Nanosecond() == 0 }
 // outside U+0021 to U+007E become %XX of their UTF-8 bytes.
 func percentEncode(s string) string {
 	const hexDigits = "0123456789ABCDEF"
+	if unescaped(s) {
+		return s
+	}
 	var b strings.Builder
 	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '%' {
+		if c := s[i]; mustEscape(c) {
 			b.WriteByte('%')
 			b.WriteByte(hexDigits[c>>4])
 			b.WriteByte(hexDigits[c&15])
@@ -291,15 +326,25 @@ func percentEncode(s string) string {
 	return b.String()
 }
 
+// mustEscape reports whether a byte cannot stand for itself in a header.
+func mustEscape(c byte) bool { return c <= ' ' || c >= 0x7f || c == '"' || c == '%' }
+
+// unescaped reports whether a value is spelled as it is.
+func unescaped(s string) bool {
+	for i := range len(s) {
+		if mustEscape(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // percentDecode is the exact inverse: a second spelling of the same value is refused.
 func percentDecode(s string) (string, error) {
 	if len(s) > MaxAttributeValue {
 		return "", &Error{Kind: KindTooLarge, Message: "is longer than 512 bytes"}
 	}
-	if strings.IndexByte(s, '%') < 0 {
-		if percentEncode(s) != s {
-			return "", invalid("", "has characters that must be percent-encoded")
-		}
+	if unescaped(s) {
 		return s, nil
 	}
 	b := make([]byte, 0, len(s))

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
-	"fmt"
 	"strings"
 )
 
@@ -55,8 +54,8 @@ func JobIDFrom(b [16]byte) JobID { return JobID(idEncoding.EncodeToString(b[:]))
 
 // ParseJobID refuses everything but the canonical spelling.
 func ParseJobID(s string) (JobID, error) {
-	b, err := idEncoding.DecodeString(s)
-	if err != nil || len(s) != jobIDLen || len(b) != 16 || idEncoding.EncodeToString(b) != s {
+	// Of the last character's five bits two are beyond the 128: one spelling leaves them zero.
+	if len(s) != jobIDLen || !base32Chars(s) || strings.IndexByte("aeimquy4", s[jobIDLen-1]) < 0 {
 		return "", invalid("job", "must be 26 characters of a-z and 2-7")
 	}
 	return JobID(s), nil
@@ -93,11 +92,17 @@ func ParseWorkerID(s string) (WorkerID, error) {
 
 // shortID reports whether s is prefix and 80 bits in canonical base32.
 func shortID(s string, prefix byte) bool {
-	if len(s) != shortIDLen || s[0] != prefix {
-		return false
+	return len(s) == shortIDLen && s[0] == prefix && base32Chars(s[1:])
+}
+
+// base32Chars reports whether s has only the characters of idEncoding.
+func base32Chars(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '2' || c > '7') {
+			return false
+		}
 	}
-	b, err := idEncoding.DecodeString(s[1:])
-	return err == nil && len(b) == 10
+	return true
 }
 
 // ParseOwner refuses everything but the canonical raw form. The user-friendly base64 form is converted by
@@ -131,25 +136,41 @@ func HashOf(b []byte) Hash { return sha256.Sum256(b) }
 const hashPrefix = "sha256-"
 
 // String spells the hash as in JSON.
-func (h Hash) String() string { return hashPrefix + hex.EncodeToString(h[:]) }
+func (h Hash) String() string {
+	var b [len(hashPrefix) + 2*len(h)]byte
+	return string(hex.AppendEncode(append(b[:0], hashPrefix...), h[:]))
+}
 
 // MarshalText spells the hash; it serves JSON and headers.
 func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
 // UnmarshalText refuses everything but the canonical spelling.
 func (h *Hash) UnmarshalText(b []byte) error {
-	digits, ok := strings.CutPrefix(string(b), hashPrefix)
-	if !ok || len(digits) != 64 || !lowerHex(digits) {
-		return invalid("hash", `must be "sha256-" and 64 lower-case hex digits`)
+	parsed, err := ParseHash(string(b))
+	if err == nil {
+		*h = parsed
 	}
-	_, err := hex.Decode(h[:], []byte(digits))
 	return err
 }
 
 // ParseHash is UnmarshalText as a function.
 func ParseHash(s string) (h Hash, err error) {
-	err = h.UnmarshalText([]byte(s))
-	return h, err
+	digits, ok := strings.CutPrefix(s, hashPrefix)
+	if !ok || len(digits) != 2*len(h) || !lowerHex(digits) {
+		return h, invalid("hash", `must be "sha256-" and 64 lower-case hex digits`)
+	}
+	for i := range h {
+		h[i] = hexDigit(digits[2*i])<<4 | hexDigit(digits[2*i+1])
+	}
+	return h, nil
+}
+
+// hexDigit is the value of one of the digits that lowerHex admits.
+func hexDigit(c byte) byte {
+	if c >= 'a' {
+		return c - 'a' + 10
+	}
+	return c - '0'
 }
 
 // IsZero reports whether the hash was never set; encoding/json's omitzero uses it.
@@ -200,7 +221,7 @@ type ModelRef struct {
 }
 
 // ID puts the reference together.
-func (r ModelRef) ID() ModelID { return ModelID(fmt.Sprintf("%s@%s:%s", r.Name, r.Revision, r.Root)) }
+func (r ModelRef) ID() ModelID { return ModelID(r.Name + "@" + r.Revision + ":" + r.Root.String()) }
 
 // ParseModelID takes a full model id apart and checks every part.
 func ParseModelID(s string) (ModelRef, error) {

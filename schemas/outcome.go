@@ -1,6 +1,9 @@
 package schemas
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // Status says how a job ended.
 type Status string
@@ -63,19 +66,9 @@ var outcomeAttributes = [...]string{
 
 // Header spells everything but the body as message headers.
 func (o *Outcome) Header() map[string][]string {
-	h := make(map[string][]string, len(outcomeAttributes)+2)
-	for name, value := range map[string]string{
-		attrSpecVersion: SpecVersion,
-		attrID:          string(o.Job),
-		attrSource:      sourcePrefix + string(o.Tenant),
-		attrType:        TypeOutcome,
-		attrSubject:     string(o.Model),
-		attrContent:     ContentResult,
-		attrStatus:      string(o.Status),
-		attrKind:        strconv.Itoa(int(o.Kind)),
-	} {
-		h[HeaderPrefix+name] = []string{percentEncode(value)}
-	}
+	h := attributeHeader(outcomeAttributes[:], []string{ // in their order
+		SpecVersion, string(o.Job), sourcePrefix + string(o.Tenant), TypeOutcome, string(o.Model), ContentResult, string(o.Status), strconv.Itoa(int(o.Kind)),
+	})
 	if o.Grant != "" {
 		h[HeaderGrant] = []string{o.Grant}
 	}
@@ -87,30 +80,31 @@ func (o *Outcome) Header() map[string][]string {
 
 // ParseOutcome reads an outcome message. A headers-only copy parses too: its body is empty.
 func ParseOutcome(header map[string][]string, body []byte) (Outcome, error) {
-	v, err := attributeValues(header, outcomeAttributes[:])
-	if err != nil {
+	var v [len(outcomeAttributes)]string
+	if err := attributeValues(header, outcomeAttributes[:], v[:]); err != nil {
 		return Outcome{}, err
 	}
-	for name, want := range map[string]string{attrSpecVersion: SpecVersion, attrType: TypeOutcome, attrContent: ContentResult} {
-		if v[name] != want {
-			return Outcome{}, invalid(HeaderPrefix+name, "must be "+want)
-		}
+	version, id, source, typ, subject, content, status, number := v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]
+	if err := fixedAttributes(version, typ, content, TypeOutcome, ContentResult); err != nil {
+		return Outcome{}, err
 	}
-	o := Outcome{Model: ModelID(v[attrSubject]), Status: Status(v[attrStatus]), Body: body}
-	if o.Job, err = ParseJobID(v[attrID]); err != nil {
+	o := Outcome{Model: ModelID(subject), Status: Status(status), Body: body}
+	var err error
+	if o.Job, err = ParseJobID(id); err != nil {
 		return Outcome{}, rename(err, "ce-id")
 	}
-	if len(v[attrSource]) <= len(sourcePrefix) || v[attrSource][:len(sourcePrefix)] != sourcePrefix {
+	tenant, ok := strings.CutPrefix(source, sourcePrefix)
+	if !ok {
 		return Outcome{}, invalid("ce-source", "must be /tenants/<tenant>")
 	}
-	if o.Tenant, err = ParseTenantID(v[attrSource][len(sourcePrefix):]); err != nil {
+	if o.Tenant, err = ParseTenantID(tenant); err != nil {
 		return Outcome{}, rename(err, "ce-source")
 	}
-	if _, err = ParseModelID(string(o.Model)); err != nil {
+	if _, err = ParseModelID(subject); err != nil {
 		return Outcome{}, rename(err, "ce-subject")
 	}
-	kind, err := strconv.ParseUint(v[attrKind], 10, 16)
-	if err != nil || strconv.FormatUint(kind, 10) != v[attrKind] {
+	kind, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || strconv.FormatUint(kind, 10) != number {
 		return Outcome{}, invalid("ce-cocoonkind", "must be the number of an error kind")
 	}
 	o.Kind = Kind(kind)

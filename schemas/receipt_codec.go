@@ -7,7 +7,7 @@ import (
 // ParseGrant reads the payload of a grant strictly. The signature is verified by enclave.VerifyGrant.
 func ParseGrant(b []byte) (Grant, error) {
 	var g Grant
-	if err := decodeCanonical(b, &g, MaxSignedHeader); err != nil {
+	if err := readStatement(b, g.walk); err != nil {
 		return Grant{}, err
 	}
 	return g, g.Check()
@@ -64,7 +64,7 @@ func (g *Grant) Check() error {
 // ParseReceipt reads the payload of a receipt strictly. The signature is verified by enclave.VerifyReceipt.
 func ParseReceipt(b []byte) (Receipt, error) {
 	var r Receipt
-	if err := decodeCanonical(b, &r, MaxSignedHeader); err != nil {
+	if err := readStatement(b, r.walk); err != nil {
 		return Receipt{}, err
 	}
 	return r, r.Check()
