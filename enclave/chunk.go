@@ -25,6 +25,7 @@ type ChunkWriter struct {
 	mu     sync.Mutex // guards the fields below and orders the calls of send
 	seq    uint32
 	events [][]byte
+	room   []byte // holds events; what is full belongs to them alone
 	size   int
 	timer  *time.Timer
 	closed bool
@@ -39,7 +40,7 @@ func (w *ChunkWriter) Write(event []byte) error {
 	if w.closed || w.err != nil {
 		return w.err
 	}
-	w.events = append(w.events, append([]byte(nil), event...))
+	w.keep(event)
 	w.size += len(event) + 8
 	switch {
 	case w.size >= maxChunkPlain || len(w.events) == schemas.MaxChunkEvents:
@@ -48,6 +49,19 @@ func (w *ChunkWriter) Write(event []byte) error {
 		w.timer = time.AfterFunc(w.tick, w.onTick)
 	}
 	return w.err
+}
+
+// eventRoom is how much memory for events is taken at a time: enough for a tick of most engines.
+const eventRoom = 8 << 10
+
+// keep copies an event; the caller holds mu.
+func (w *ChunkWriter) keep(event []byte) {
+	if cap(w.room)-len(w.room) < len(event) {
+		w.room = make([]byte, 0, max(eventRoom, len(event)))
+	}
+	start := len(w.room)
+	w.room = append(w.room, event...)
+	w.events = append(w.events, w.room[start:len(w.room):len(w.room)])
 }
 
 // onTick sends what was collected since the last chunk.
@@ -87,9 +101,11 @@ func (w *ChunkWriter) flush(last bool) {
 		sealed.Enc = w.enc
 	}
 	nonce := frameNonce(w.seq, last)
-	sealed.Payload = gcm(w.key).Seal(nil, nonce[:], padChunk(chunk.Encode()), nil)
+	padded := padChunk(chunk.Encode())
+	sealed.Payload = gcm(w.key).Seal(padded[:0], nonce[:], padded, nil)
 	w.seq++
-	w.events, w.size = nil, 0
+	clear(w.events)
+	w.events, w.room, w.size = w.events[:0], w.room[:0], 0
 	w.err = w.send(sealed.Encode())
 }
 
@@ -100,10 +116,7 @@ func chunkSize(n int) int {
 
 // padChunk pads to a multiple of schemas.ChunkQuantum.
 func padChunk(content []byte) []byte {
-	padded := make([]byte, chunkSize(len(content)))
-	copy(padded, be32(uint32(len(content))))
-	copy(padded[lengthPrefix:], content)
-	return padded
+	return padTo(content, chunkSize(len(content)))
 }
 
 // LiveChunk is an opened chunk.

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 
 	"github.com/cocoon-network/cocoon/schemas"
 )
@@ -41,20 +42,27 @@ func frameNonce(number uint32, last bool) (nonce [12]byte) {
 	return nonce
 }
 
-// sealFrames seals plaintext in frames under a key that seals nothing else. plaintext is not empty.
+// sealFrames seals plaintext in frames under a key that seals nothing else, and overwrites it: in place when it has
+// sealedRoom beyond its end. plaintext is not empty.
 func sealFrames(key [secretSize]byte, plaintext []byte) []byte {
+	const size = schemas.FrameSize + schemas.TagSize
 	aead := gcm(key)
-	count := (len(plaintext) + schemas.FrameSize - 1) / schemas.FrameSize
-	sealed := make([]byte, 0, len(plaintext)+count*schemas.TagSize)
-	for i := range count {
-		frame := plaintext[i*schemas.FrameSize : min((i+1)*schemas.FrameSize, len(plaintext))]
+	length, count := len(plaintext), frameCount(len(plaintext))
+	sealed := slices.Grow(plaintext, sealedRoom(length))[:length+sealedRoom(length)]
+	for i := count - 1; i >= 0; i-- { // the last first: each moves towards the end by the tags of those before it
+		frame := sealed[i*size:][:min(schemas.FrameSize, length-i*schemas.FrameSize)]
+		copy(frame, sealed[i*schemas.FrameSize:length])
 		nonce := frameNonce(uint32(i), i == count-1)
-		sealed = aead.Seal(sealed, nonce[:], frame, nil)
+		aead.Seal(frame[:0], nonce[:], frame, nil)
 	}
 	return sealed
 }
 
-// openFrames is the inverse of sealFrames; it gives nothing when any frame does not open.
+// frameCount is the number of frames of a plaintext of n bytes, and sealedRoom what their tags take.
+func frameCount(n int) int { return (n + schemas.FrameSize - 1) / schemas.FrameSize }
+func sealedRoom(n int) int { return frameCount(n) * schemas.TagSize }
+
+// openFrames is the inverse of sealFrames, in place; it gives nothing when any frame does not open.
 func openFrames(key [secretSize]byte, sealed []byte) ([]byte, error) {
 	const size = schemas.FrameSize + schemas.TagSize
 	aead := gcm(key)
@@ -62,17 +70,18 @@ func openFrames(key [secretSize]byte, sealed []byte) ([]byte, error) {
 	if count == 0 {
 		return nil, errSealed()
 	}
-	plaintext := make([]byte, 0, len(sealed))
-	var err error
+	length := 0
 	for i := range count {
 		frame := sealed[i*size : min((i+1)*size, len(sealed))]
 		nonce := frameNonce(uint32(i), i == count-1)
-		if plaintext, err = aead.Open(plaintext, nonce[:], frame, nil); err != nil {
-			clear(plaintext[:cap(plaintext)])
+		plain, err := aead.Open(frame[:0], nonce[:], frame, nil)
+		if err != nil {
+			clear(sealed)
 			return nil, errSealed()
 		}
+		length += copy(sealed[length:], plain)
 	}
-	return plaintext, nil
+	return sealed[:length], nil
 }
 
 // paddedSize is the size that content of n bytes is padded to: Padmé, which leaks O(log log n) bits of the size and adds
@@ -85,9 +94,14 @@ func paddedSize(n, floor int) int {
 	return (n + mask) &^ mask
 }
 
-// pad puts the length before content and zeros after it.
+// pad puts the length before content and zeros after it, and leaves room to seal the whole in place.
 func pad(content []byte, floor int) []byte {
-	padded := make([]byte, paddedSize(len(content), floor))
+	return padTo(content, paddedSize(len(content), floor))
+}
+
+// padTo is pad to a size that is known.
+func padTo(content []byte, size int) []byte {
+	padded := make([]byte, size, size+sealedRoom(size))
 	binary.BigEndian.PutUint32(padded, uint32(len(content)))
 	copy(padded[lengthPrefix:], content)
 	return padded

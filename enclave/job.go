@@ -40,9 +40,10 @@ type OpenJob struct {
 // candidate is what one job needs between request and reply.
 type candidate struct {
 	envelope *schemas.Envelope
-	hash     schemas.Hash
-	content  [secretSize]byte // pin mode only
-	position int              // in the call
+	// hash names the whole job; digest and recipients are the parts of it that opening needs again.
+	hash, digest, recipients schemas.Hash
+	content                  [secretSize]byte // pin mode only
+	position                 int              // in the call
 }
 
 // Grant asks for grants of up to schemas.MaxGrantBatch jobs and opens them. The answers are in the order of jobs. The error
@@ -86,10 +87,11 @@ func (s *Session) prepare(job *Candidate, request *schemas.GrantCall, encs map[s
 	if err != nil {
 		return nil, err
 	}
-	c := &candidate{envelope: e, hash: e.Hash(&job.Attributes), position: len(request.Jobs)}
+	c := &candidate{envelope: e, digest: job.Attributes.Digest(), recipients: e.RecipientsHash(), position: len(request.Jobs)}
 	entry := schemas.GrantJob{
-		Attributes: job.Attributes.Fields(), Mode: e.Mode, Commit: e.Commit, Payload: e.PayloadHash(), Recipients: e.RecipientsHash(),
+		Attributes: job.Attributes.Fields(), Mode: e.Mode, Commit: e.Commit, Payload: e.PayloadHash(), Recipients: c.recipients,
 	}
+	c.hash = schemas.EnvelopeHash(c.digest, e.Mode, c.recipients, e.Commit, entry.Payload)
 	if e.Mode == schemas.ModePin {
 		if err := s.unwrapPinned(job, c, &entry); err != nil {
 			return nil, err
@@ -154,7 +156,7 @@ func (s *Session) open(st *standing, job *Candidate, c *candidate, answer *schem
 		content = [secretSize]byte(answer.Content)
 	}
 	defer clear(content[:])
-	request, err := openEnvelope(c.envelope, &job.Attributes, content)
+	request, err := openEnvelope(c.envelope, c.digest, c.recipients, content)
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func (u *Unwrapper) Open(a *schemas.Attributes, envelope []byte) (*schemas.Reque
 			return nil, nil, err
 		}
 		defer clear(wrap.Content[:])
-		request, err := openEnvelope(e, a, wrap.Content)
+		request, err := openEnvelope(e, a.Digest(), e.RecipientsHash(), wrap.Content)
 		return request, &wrap.Spend, err
 	}
 	return nil, nil, errSealed()
@@ -74,14 +74,13 @@ func (u *Unwrapper) Open(a *schemas.Attributes, envelope []byte) (*schemas.Reque
 // Wipe forgets all secrets.
 func (u *Unwrapper) Wipe() { u.secrets.wipe() }
 
-// openEnvelope opens the payload of an envelope with its content key.
-func openEnvelope(e *schemas.Envelope, a *schemas.Attributes, content [secretSize]byte) (*schemas.Request, error) {
-	digest := a.Digest()
-	commit := expand(content[:], labelCommit, digest[:])
+// openEnvelope opens the payload of an envelope with its content key. It opens in place: the payload is gone afterwards.
+func openEnvelope(e *schemas.Envelope, attributes, recipients schemas.Hash, content [secretSize]byte) (*schemas.Request, error) {
+	commit := expand(content[:], labelCommit, attributes[:])
 	if subtle.ConstantTimeCompare(commit[:], e.Commit[:]) != 1 {
 		return nil, errSealed()
 	}
-	padded, err := openFrames(payloadKey(content, e.Mode, digest, e.RecipientsHash()), e.Payload)
+	padded, err := openFrames(payloadKey(content, e.Mode, attributes, recipients), e.Payload)
 	if err != nil {
 		return nil, err
 	}

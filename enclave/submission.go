@@ -155,8 +155,10 @@ func (s *Submission) Seal(a schemas.Attributes, r schemas.Request, limit SpendLi
 			Key: s.targets[i].kid, Enc: shared.encs[i], Index: index, Wrapped: sealOnce(key, plain),
 		})
 	}
-	e.Payload = sealFrames(payloadKey(wrap.Content, s.mode, digest, e.RecipientsHash()), pad(r.Encode(), requestFloor))
-	return SealedJob{Attributes: a, Envelope: e.Encode(), Hash: e.Hash(&a)}, nil
+	recipients := e.RecipientsHash()
+	e.Payload = sealFrames(payloadKey(wrap.Content, s.mode, digest, recipients), pad(r.Encode(), requestFloor))
+	hash := schemas.EnvelopeHash(digest, e.Mode, recipients, e.Commit, e.PayloadHash())
+	return SealedJob{Attributes: a, Envelope: e.Encode(), Hash: hash}, nil
 }
 
 // complete fills and checks attributes.

@@ -86,14 +86,14 @@ var jobAttributes = [...]string{
 	attrClass, attrKey, attrExpiry, attrPolicy, attrBudget, attrAttempts,
 }
 
-// wireTime is RFC 3339 in UTC with whole seconds: one spelling for one instant.
+// wireTime shows RFC 3339 in UTC with whole seconds: one spelling for one instant.
 const wireTime = "2006-01-02T15:04:05Z"
 
 // values spells every attribute of a job, in the order of jobAttributes.
 func (a *Attributes) values() [len(jobAttributes)]string {
 	return [len(jobAttributes)]string{
-		SpecVersion, string(a.ID), sourcePrefix + string(a.Tenant), TypeJob, a.Time.UTC().Format(wireTime), string(a.Model), ContentEnvelope,
-		string(a.Class), string(a.Key), a.Expiry.UTC().Format(wireTime), a.Policy.String(), strconv.FormatInt(int64(a.Budget), 10), strconv.Itoa(a.Attempts),
+		SpecVersion, string(a.ID), sourcePrefix + string(a.Tenant), TypeJob, a.Time.UTC().Format(time.RFC3339), string(a.Model), ContentEnvelope,
+		string(a.Class), string(a.Key), a.Expiry.UTC().Format(time.RFC3339), a.Policy.String(), strconv.FormatInt(int64(a.Budget), 10), strconv.Itoa(a.Attempts),
 	}
 }
 

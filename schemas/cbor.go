@@ -16,10 +16,10 @@ const (
 
 // cborModes builds the one encoder and the one decoder of this package. The encoder is RFC 8949 §4.2.1 (core
 // deterministic); a nil slice is written as an empty one, so that no value has two spellings.
-var cborModes = sync.OnceValues(func() (cbor.EncMode, cbor.DecMode) {
+var cborModes = sync.OnceValues(func() (cbor.UserBufferEncMode, cbor.DecMode) {
 	eo := cbor.CoreDetEncOptions()
 	eo.NilContainers = cbor.NilContainerAsEmpty
-	enc, err := eo.EncMode()
+	enc, err := eo.UserBufferEncMode()
 	if err != nil {
 		panic("schemas: CBOR encoder options are constants and must be valid: " + err.Error())
 	}
@@ -60,8 +60,27 @@ func DecodeCBOR(b []byte, v any, limit int) error {
 	if err := dec.Unmarshal(b, v); err != nil {
 		return &Error{Kind: KindInvalid, Message: "is not the CBOR message expected: " + err.Error(), Err: err}
 	}
-	if !bytes.Equal(EncodeCBOR(v), b) {
+	if !encodesTo(v, b) {
 		return &Error{Kind: KindInvalid, Message: "is not deterministically encoded"}
 	}
 	return nil
+}
+
+// spellings are buffers for encodesTo; those that a large message has grown are not kept.
+var spellings = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxSpelling bounds the buffers that are kept, in bytes.
+const maxSpelling = 64 << 10
+
+// encodesTo reports whether v encodes to b.
+func encodesTo(v any, b []byte) bool {
+	buffer := spellings.Get().(*bytes.Buffer)
+	enc, _ := cborModes()
+	same := enc.MarshalToBuffer(v, buffer) == nil && bytes.Equal(buffer.Bytes(), b)
+	clear(buffer.Bytes()) // some messages are secrets
+	buffer.Reset()
+	if buffer.Cap() <= maxSpelling {
+		spellings.Put(buffer)
+	}
+	return same
 }

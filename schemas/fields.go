@@ -19,17 +19,8 @@ func AppendFields(b []byte, label string, fields ...[]byte) []byte {
 
 // HashFields is SHA-256 over AppendFields.
 func HashFields(label string, fields ...[]byte) Hash {
-	h := sha256.New()
-	var n [4]byte
-	binary.BigEndian.PutUint32(n[:], uint32(len(label)))
-	h.Write(n[:])
-	h.Write([]byte(label))
-	for _, f := range fields {
-		binary.BigEndian.PutUint32(n[:], uint32(len(f)))
-		h.Write(n[:])
-		h.Write(f)
-	}
-	return Hash(h.Sum(nil))
+	const room = 2 << 10 // on the stack; enough for nearly all
+	return sha256.Sum256(AppendFields(make([]byte, 0, room), label, fields...))
 }
 
 // be32 spells a number as a field.

@@ -19,9 +19,8 @@ import (
 type Delivery struct {
 	// Attributes were parsed and agree with the subject, which the sender's permissions cover.
 	Attributes schemas.Attributes
-	// Envelope is the sealed job and Hash its SHA-256.
+	// Envelope is the sealed job.
 	Envelope []byte
-	Hash     schemas.Hash
 	// Route and Ack say where it came from.
 	Route Route
 	Ack   Ack
@@ -196,7 +195,6 @@ func (b *Bus) newDelivery(ctx context.Context, m jetstream.Msg, r Route, leased 
 	if d.Envelope, err = b.checkOut(ctx, d.tenant, d.header, d.data); err != nil {
 		return d, err
 	}
-	d.Hash = schemas.HashOf(d.Envelope)
 	return d, nil
 }
 

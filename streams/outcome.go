@@ -53,7 +53,7 @@ func (b *Bus) outcomeMessage(ctx context.Context, o schemas.Outcome) (*nats.Msg,
 	m := nats.NewMsg(SubjectOutcome(o.Tenant, o.Job))
 	m.Header = nats.Header(o.Header())
 	var err error
-	if m.Data, err = b.checkIn(ctx, m.Header, o.Tenant, schemas.HashOf(o.Body), o.Body); err != nil {
+	if m.Data, err = b.checkIn(ctx, m.Header, o.Tenant, o.Body); err != nil {
 		return nil, err
 	}
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")

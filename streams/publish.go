@@ -97,15 +97,14 @@ func (b *Bus) jobMessage(ctx context.Context, j Job) (*nats.Msg, error) {
 	case j.Attributes.Expired(now):
 		return nil, &schemas.Error{Kind: schemas.KindExpired, Field: "ce-cocoonexpiry", Message: "has passed"}
 	}
-	hash := schemas.HashOf(j.Envelope)
 	m := nats.NewMsg(SubjectJob(route, j.Attributes.Class, j.Attributes.Tenant))
 	m.Header = nats.Header(j.Attributes.Header())
-	m.Header.Set(jetstream.MsgIDHeader, hash.String())
+	m.Header.Set(jetstream.MsgIDHeader, schemas.HashOf(j.Envelope).String())
 	m.Header.Set(jetstream.MsgTTLHeader, ttlOf(j.Attributes.Expiry.Sub(now)+ExpiryGrace))
 	if j.TraceParent != "" {
 		m.Header[headerTrace] = []string{j.TraceParent}
 	}
-	if m.Data, err = b.checkIn(ctx, m.Header, j.Attributes.Tenant, hash, j.Envelope); err != nil {
+	if m.Data, err = b.checkIn(ctx, m.Header, j.Attributes.Tenant, j.Envelope); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -120,10 +119,11 @@ func ttlOf(d time.Duration) string {
 //
 // Commit point: the object is there before the message that names it; a crash in between leaves an object that nobody
 // refers to and that goes by age.
-func (b *Bus) checkIn(ctx context.Context, h nats.Header, tenant schemas.TenantID, hash schemas.Hash, body []byte) ([]byte, error) {
+func (b *Bus) checkIn(ctx context.Context, h nats.Header, tenant schemas.TenantID, body []byte) ([]byte, error) {
 	if len(body) <= schemas.MaxInlineBody {
 		return body, nil
 	}
+	hash := schemas.HashOf(body)
 	if _, err := b.bodies(tenant).Put(ctx, hash.String(), bytes.NewReader(body)); err != nil {
 		return nil, err
 	}
