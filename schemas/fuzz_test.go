@@ -233,18 +233,19 @@ func FuzzReceipt(f *testing.F) {
 	})
 }
 
-// statements are payloads that look like grants and receipts.
+// statements are the payloads of a grant and a receipt.
 func statements(f *testing.F) [][]byte {
 	f.Helper()
-	var all [][]byte
-	for _, v := range []any{schemas.Grant{V: 1, WorkerKey: []byte{1}}, schemas.Receipt{V: 1}} {
-		b, err := schemas.EncodeJSON(v)
-		if err != nil {
-			f.Fatal(err)
-		}
-		all = append(all, b)
+	g, r := sampleGrant(), sampleReceipt()
+	grant, err := g.Encode()
+	if err != nil {
+		f.Fatal(err)
 	}
-	return all
+	receipt, err := r.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	return [][]byte{grant, receipt}
 }
 
 // FuzzAttributes fuzzes one header value after another: what parses is spelled again as it was.
