@@ -27,6 +27,7 @@ import (
 	"github.com/cocoon-network/cocoon/enclave/sim"
 	"github.com/cocoon-network/cocoon/enclave/weights"
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 	"github.com/cocoon-network/cocoon/settlement"
 	"github.com/cocoon-network/cocoon/settlement/service"
 	"github.com/cocoon-network/cocoon/streams"
@@ -63,6 +64,8 @@ type networkConfig struct {
 	Payouts settlement.PayerConfig
 	// Metrics takes what worker and control count; nil counts into the void.
 	Metrics *prometheus.Registry
+	// Tracer opens spans of jobs; nil opens none.
+	Tracer *tracing.Tracer
 	// Log hears what happens.
 	Log *slog.Logger
 }
@@ -265,7 +268,7 @@ func (n *network) runBroker(ctx context.Context) error {
 	return enclavecli.ServeBroker(ctx, enclavecli.BrokerOptions{
 		Bus: n.bus, Attester: machine, Trust: n.trust, Collateral: n.platform.Collateral(),
 		Store: broker.NewFileStore(n.data.sub("broker/state")), Sealer: sealer, Found: true, LeaseTerm: n.conf.Lease, Documents: n.platform.Documents,
-		Ready: func(*broker.Broker) { n.serveOnce.Do(func() { close(n.serving) }) }, Log: n.conf.Log,
+		Ready: func(*broker.Broker) { n.serveOnce.Do(func() { close(n.serving) }) }, Tracer: n.conf.Tracer, Log: n.conf.Log,
 	})
 }
 
@@ -273,7 +276,7 @@ func (n *network) runBroker(ctx context.Context) error {
 func (n *network) runSettlement(ctx context.Context) error {
 	return service.Run(ctx, service.Config{
 		Ledger: n.money.ledger, Bus: n.bus, Trust: n.trust, Verifier: n.verifier,
-		Treasury: n.money.treasury, Payouts: n.conf.Payouts, Poll: chainPoll, Logger: n.conf.Log,
+		Treasury: n.money.treasury, Payouts: n.conf.Payouts, Poll: chainPoll, Intake: settlement.IntakeConfig{Tracer: n.conf.Tracer}, Logger: n.conf.Log,
 	})
 }
 
@@ -290,7 +293,7 @@ func (n *network) runWorker(ctx context.Context, slots int) error {
 	err = consumerscli.RunWorker(ctx, consumerscli.WorkerOptions{
 		Bus: n.bus, Trust: n.trust, Attester: machine, Collateral: n.platform.Collateral(), Owner: wallet.Address(),
 		OpenEngine: openEmbedded(slots, 0, n.conf.Log), Host: hostname(), Version: thisBuild().Version,
-		DrainTimeout: upDrain, Metrics: consumers.NewMetrics(n.conf.Metrics), Log: n.conf.Log,
+		DrainTimeout: upDrain, Metrics: consumers.NewMetrics(n.conf.Metrics), Tracer: n.conf.Tracer, Log: n.conf.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)

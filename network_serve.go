@@ -47,12 +47,12 @@ func (n *network) handler(ctx context.Context, group *errgroup.Group, metrics *p
 		return nil, err
 	}
 	client, err := producers.New(n.bus, producers.Options{
-		Tenant: identity, Trust: n.trust, Verifier: n.verifier, Record: record, Logger: n.conf.Log,
+		Tenant: identity, Trust: n.trust, Verifier: n.verifier, Record: record, Tracer: n.conf.Tracer, Logger: n.conf.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	gate, err := gateway.New(gateway.Options{Client: client, Dir: n.data.sub("gateway"), Metrics: metrics, Logger: n.conf.Log})
+	gate, err := gateway.New(gateway.Options{Client: client, Dir: n.data.sub("gateway"), Metrics: metrics, Tracer: n.conf.Tracer, Logger: n.conf.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -84,9 +84,14 @@ func up(ctx context.Context, conf upConfig, out, errs io.Writer) error {
 		return err
 	}
 	defer listener.Close()
+	tracer, stopTraces, err := cli.Traces(ctx, "cocoon-up", log)
+	if err != nil {
+		return err
+	}
+	defer stopTraces()
 	metrics := prometheus.NewRegistry()
 	n, err := openNetwork(ctx, networkConfig{
-		Data: conf.Data, NATS: conf.NATS, Sync: conf.Sync, Log: log, BlockTime: upBlockTime, Metrics: metrics,
+		Data: conf.Data, NATS: conf.NATS, Sync: conf.Sync, Log: log, BlockTime: upBlockTime, Metrics: metrics, Tracer: tracer,
 	})
 	if err != nil {
 		return err

@@ -152,11 +152,16 @@ func runWorker(ctx context.Context, conf workerConfig, cmd *cobra.Command) error
 		return err
 	}
 	defer stop()
+	tracer, stopTraces, err := cli.Traces(ctx, "cocoon-worker", log)
+	if err != nil {
+		return err
+	}
+	defer stopTraces()
 	o := consumerscli.WorkerOptions{
 		Bus: bus, Trust: trust, Attester: machine, Collateral: collateral, Owner: owner, Models: conf.Models,
 		OpenEngine: open, WeightsDir: conf.Weights, PlainDir: conf.Plain,
 		Ask: schemas.BasisPoints(conf.Ask * float64(schemas.One)), Host: conf.Host, Version: thisBuild().Version,
-		DrainTimeout: conf.Drain, Metrics: consumers.NewMetrics(registry), Log: log,
+		DrainTimeout: conf.Drain, Metrics: consumers.NewMetrics(registry), Tracer: tracer, Log: log,
 	}
 	if conf.Attested {
 		o.Login = func(ctx context.Context, s *enclave.Session) (*streams.Bus, error) {

@@ -104,12 +104,15 @@ func (t *task) refuse(job *enclave.OpenJob, err error, used schemas.Usage, v ver
 
 // conclude stores the outcome and acknowledges the job. buried, if not nil, keeps a copy among the dead letters.
 func (t *task) conclude(job *enclave.OpenJob, o schemas.Outcome, used schemas.Usage, buried error) {
+	span := t.span("worker.publish", time.Time{})
 	first, ok := t.publish(job, &o)
 	if !ok {
+		span.End(schemas.KindUnavailable)
 		return // the lease lapses and the job runs again, or has an outcome from elsewhere
 	}
 	// Commit point: an outcome of the job is stored. A crash from here on delivers the job once more to a worker that
 	// finds the outcome and acknowledges.
+	span.End(nil)
 	t.line.w.at(pointPublished, t)
 	if job != nil {
 		t.line.w.renewer.finished(job)

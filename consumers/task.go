@@ -7,6 +7,7 @@ import (
 
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 	"github.com/cocoon-network/cocoon/streams"
 )
 
@@ -77,20 +78,34 @@ func (t *task) run() {
 		t.done()
 		return
 	}
+	span := t.span("worker.take", t.taken)
 	job, err := t.grant()
+	span.End(err)
 	if err != nil {
 		t.fail(nil, on(t.ctx, err), schemas.Usage{})
 		return
 	}
 	t.line.w.at(pointGranted, t)
 	defer t.line.w.renewer.hold(job, t.stop)()
+	span = t.span("worker.run", time.Time{})
 	answer, err := t.execute(job)
+	span.Attempt(job.Grant().Attempt)
+	span.Tokens(answer.usage.Total())
+	span.End(err)
 	if err != nil {
 		t.fail(job, on(t.ctx, err), answer.usage)
 		return
 	}
 	t.line.w.at(pointAnswered, t)
 	t.succeed(job, answer)
+}
+
+// span opens a span of the job.
+func (t *task) span(name string, began time.Time) *tracing.Span {
+	a := &t.delivery.Attributes
+	span := t.line.w.c.Tracer.Job(t.ctx, name, a.ID, began)
+	span.Model(a.Model, a.Class)
+	return span
 }
 
 // answered reports whether a job that was delivered before has its outcome: a worker that died between outcome and

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 	"github.com/cocoon-network/cocoon/streams"
 )
 
@@ -63,6 +64,8 @@ type Config struct {
 	Guard GuardConfig
 	// Metrics count what happens; nil counts into the void.
 	Metrics *Metrics
+	// Tracer opens the network's spans of jobs; nil opens none.
+	Tracer *tracing.Tracer
 	// Logger hears what happens, never what jobs say: see logKeys. nil discards.
 	Logger *slog.Logger
 }

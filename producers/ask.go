@@ -165,7 +165,7 @@ func (c *Client) Resume(ctx context.Context) iter.Seq2[Settled, error] {
 
 // takeUp continues a recorded job; nil when this process has it already.
 func (c *Client) takeUp(ctx context.Context, e Entry) (*Handle, error) {
-	h, fresh := c.claim(e.ID, nil)
+	h, fresh := c.claim(ctx, e.ID, nil)
 	if !fresh {
 		return nil, nil
 	}

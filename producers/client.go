@@ -10,6 +10,7 @@ import (
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/enclave/tdx"
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 	"github.com/cocoon-network/cocoon/streams"
 )
 
@@ -48,6 +49,8 @@ type Options struct {
 	// Linkable lets jobs that are submitted one by one share an encapsulation, which saves most of the cost of sealing;
 	// who sees the envelopes can then tell that they come from one process. Default false: one each.
 	Linkable bool
+	// Tracer opens the tenant's own spans, below those in the contexts of calls; nil opens none. Nothing of them travels.
+	Tracer *tracing.Tracer
 	// Logger hears what the client does by itself. nil discards. It never sees a request or an answer.
 	Logger *slog.Logger
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 	"github.com/cocoon-network/cocoon/streams"
 )
 
@@ -14,6 +15,8 @@ type Handle struct {
 	ID schemas.JobID
 
 	c *Client
+	// span is open until the job has ended.
+	span *tracing.Span
 	// plan, entry and generation belong to the goroutine that drives the job. plan is nil for a job taken up from the
 	// record, until it must be sealed again; entry is nil for an ephemeral job.
 	plan       *plan
@@ -59,13 +62,14 @@ func (h *Handle) Wait(ctx context.Context) (*Answer, error) {
 func (h *Handle) Done() <-chan struct{} { return h.over.Done() }
 
 // claim registers a handle for an id, or returns the one that this process already has.
-func (c *Client) claim(id schemas.JobID, p *plan) (h *Handle, fresh bool) {
+func (c *Client) claim(ctx context.Context, id schemas.JobID, p *plan) (h *Handle, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if h := c.live[id]; h != nil {
 		return h, false
 	}
 	h = &Handle{ID: id, c: c, plan: p, ready: make(chan struct{})}
+	_, h.span = c.o.Tracer.Start(ctx, "cocoon.job")
 	h.over, h.end = context.WithCancel(context.Background())
 	c.live[id] = h
 	return h, true
@@ -91,6 +95,7 @@ func (h *Handle) set(s Sealed, ack streams.Ack) {
 // finish ends the handle. It is called once, by the goroutine that drives the job.
 func (h *Handle) finish(a *Answer, err error) {
 	h.answer, h.err = a, err
+	h.span.End(err)
 	h.c.mu.Lock()
 	delete(h.c.live, h.ID)
 	h.c.mu.Unlock()

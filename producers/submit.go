@@ -15,6 +15,14 @@ import (
 // KindUnavailable when the network could not be reached for Options.PublishWait. After KindUnavailable the job may have
 // been stored all the same: submitted again under the same idempotency key it is the same job.
 func (c *Client) Submit(ctx context.Context, j Job) (*Handle, error) {
+	ctx, span := c.o.Tracer.Start(ctx, "cocoon.submit")
+	h, err := c.submit(ctx, j)
+	span.End(err)
+	return h, err
+}
+
+// submit is Submit inside its span.
+func (c *Client) submit(ctx context.Context, j Job) (*Handle, error) {
 	if len(j.IdempotencyKey) > MaxIdempotencyKey {
 		return nil, schemas.FieldError("IdempotencyKey", "is longer than 256 bytes")
 	}
@@ -35,7 +43,7 @@ func (c *Client) Submit(ctx context.Context, j Job) (*Handle, error) {
 	if err := c.takeSlot(); err != nil {
 		return nil, err
 	}
-	h, _ := c.claim(schemas.NewJobID(), p)
+	h, _ := c.claim(ctx, schemas.NewJobID(), p)
 	if !j.Ephemeral {
 		h.entry = &Entry{ID: h.ID, Fingerprint: p.fingerprint, Request: c.sealForSelf(h.ID, j)}
 	}
@@ -82,6 +90,8 @@ func (c *Client) prepare(ctx context.Context, h *Handle, store func(context.Cont
 		return err
 	}
 	h.set(s, streams.Ack{})
+	h.span.Sent(s.Attributes.ID)
+	h.span.Model(s.Attributes.Model, s.Attributes.Class)
 	if h.entry == nil {
 		return nil
 	}
@@ -139,7 +149,7 @@ func (c *Client) launch(ctx context.Context, h *Handle, live bool) error {
 // submitKeyed is Submit for a job with an idempotency key: one job, however often and wherever it is submitted.
 func (c *Client) submitKeyed(ctx context.Context, j Job, p *plan) (*Handle, error) {
 	id := c.keyedID(j.IdempotencyKey, p.fingerprint)
-	h, fresh := c.claim(id, p)
+	h, fresh := c.claim(ctx, id, p)
 	if !fresh {
 		return h.attach(ctx)
 	}

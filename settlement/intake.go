@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 )
 
 // Message is the public face of one outcome: its headers and its place in the outcome stream.
@@ -59,7 +60,9 @@ type IntakeConfig struct {
 	// Skew is how far a receipt's times may lie ahead of our clock; 0 means 5 min.
 	Skew time.Duration
 	// Retry is the pause after a failure that may pass; 0 means 1 s.
-	Retry  time.Duration
+	Retry time.Duration
+	// Tracer opens the network's spans of jobs; nil opens none.
+	Tracer *tracing.Tracer
 	Logger *slog.Logger
 }
 
@@ -277,11 +280,36 @@ func (in *Intake) judgeAll(ctx context.Context, messages []Message) ([]verdict, 
 	return verdicts, errors.Join(errs...)
 }
 
+// trace tells of each job how long booking took.
+func (in *Intake) trace(ctx context.Context, group []verdict, began time.Time) {
+	if in.cfg.Tracer == nil {
+		return
+	}
+	for i := range group {
+		v := &group[i]
+		if v.outcome.Job == "" {
+			continue // not even that could be read
+		}
+		span := in.cfg.Tracer.Job(ctx, "settlement.book", v.outcome.Job, began)
+		var err error
+		if v.reason != "" {
+			err = schemas.KindDenied
+		}
+		if v.claim != nil {
+			span.Attempt(v.claim.grant.Attempt)
+			span.Tokens(v.claim.receipt.Usage.Total())
+		}
+		span.End(err)
+	}
+}
+
 // commit books a group; what may pass is tried until it passes.
 func (in *Intake) commit(ctx context.Context, group []verdict) error {
+	began := time.Now()
 	for {
 		done, err := in.cfg.Ledger.book(ctx, group)
 		if err == nil {
+			in.trace(ctx, group, began)
 			in.stats.booked.Add(done.Booked)
 			in.stats.free.Add(done.Free)
 			in.stats.rejected.Add(done.Rejected)

@@ -15,6 +15,7 @@ import (
 	enclavecli "github.com/cocoon-network/cocoon/enclave/cli"
 	"github.com/cocoon-network/cocoon/enclave/tdx"
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 	"github.com/cocoon-network/cocoon/streams"
 )
 
@@ -61,6 +62,8 @@ type WorkerOptions struct {
 	Metrics                                *consumers.Metrics
 	// Ready is called once, when the worker is about to take jobs; nil: nobody is told.
 	Ready func(*consumers.Worker)
+	// Tracer opens the network's spans of jobs; nil opens none.
+	Tracer *tracing.Tracer
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -255,7 +258,7 @@ func (f *following) serve(ctx context.Context, engines map[schemas.ModelID]consu
 		},
 		PolicyChanged: f.keeper.Changed, Environment: f.o.Trust.Environment, Owner: f.o.Owner, Ask: f.o.Ask,
 		Host: f.o.Host, Version: f.o.Version, DrainTimeout: f.o.DrainTimeout, JobTimeout: f.o.JobTimeout,
-		StallTimeout: f.o.StallTimeout, Restart: f.o.Restart, Guard: f.o.Guard, Metrics: f.o.Metrics, Logger: f.o.Log,
+		StallTimeout: f.o.StallTimeout, Restart: f.o.Restart, Guard: f.o.Guard, Metrics: f.o.Metrics, Tracer: f.o.Tracer, Logger: f.o.Log,
 	})
 	if err != nil {
 		return err

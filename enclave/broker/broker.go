@@ -14,6 +14,7 @@ import (
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/enclave/attest"
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 )
 
 // Policies is the policy in force and the memory of those before; [attest.Keeper] is one.
@@ -79,6 +80,8 @@ type Config struct {
 	// Gossip tells the other brokers about leases; the message is sealed. nil: there are no others. It must not block
 	// for long, and a lost message costs at most double work.
 	Gossip func(ctx context.Context, message []byte)
+	// Tracer opens the network's spans of jobs; nil opens none.
+	Tracer *tracing.Tracer
 	// Log receives events for operators, never secrets; nil discards.
 	Log *slog.Logger
 }

@@ -32,6 +32,7 @@ func (b *Broker) grant(ctx context.Context, request []byte) ([]byte, error) {
 		}
 		answer, err := j.decide(ctx)
 		b.audit(j.decision(answer), err)
+		j.trace(ctx, err)
 		if err != nil {
 			reply.Jobs[i].Refusal = refusal(err)
 			continue
@@ -249,6 +250,17 @@ func (j *job) lease(account schemas.Credit, spend *schemas.Spend, multiplier sch
 		j.broker.book.end(a.Tenant, j.key, false, j.now)
 	}
 	return token, err
+}
+
+// trace tells how long the decision took. A job whose attributes could not be read has no trace.
+func (j *job) trace(ctx context.Context, err error) {
+	if j.broker.cfg.Tracer == nil || j.attributes.ID == "" {
+		return
+	}
+	span := j.broker.cfg.Tracer.Job(ctx, "broker.grant", j.attributes.ID, j.now)
+	span.Model(j.attributes.Model, j.attributes.Class)
+	span.Attempt(j.attempt)
+	span.End(err)
 }
 
 // decision is the audit entry.

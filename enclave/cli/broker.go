@@ -16,6 +16,7 @@ import (
 	"github.com/cocoon-network/cocoon/enclave/broker"
 	"github.com/cocoon-network/cocoon/enclave/tdx"
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 	"github.com/cocoon-network/cocoon/streams"
 )
 
@@ -53,6 +54,8 @@ type BrokerOptions struct {
 	Callout *CalloutOptions
 	// Metrics is where the broker's metrics are registered; nil: nowhere.
 	Metrics prometheus.Registerer
+	// Tracer opens the network's spans of jobs; nil opens none.
+	Tracer *tracing.Tracer
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -144,7 +147,7 @@ func (s *brokerService) serve(ctx context.Context, group *errgroup.Group) error 
 	cfg := broker.Config{
 		Attester: s.o.Attester, Verifier: verifier, Policies: s.keeper, Catalogues: s.catalogues, Credit: s.credits,
 		Store: s.o.Store, Sealer: s.o.Sealer, Found: s.o.Found, EpochLength: s.o.EpochLength, DecryptWindow: s.o.DecryptWindow,
-		LeaseTerm: s.o.LeaseTerm, Standing: s.standings.of, Audit: s.audit, Gossip: s.gossip, Log: s.o.Log,
+		LeaseTerm: s.o.LeaseTerm, Standing: s.standings.of, Audit: s.audit, Gossip: s.gossip, Tracer: s.o.Tracer, Log: s.o.Log,
 	}
 	if s.o.Join {
 		cfg.Join = s.join

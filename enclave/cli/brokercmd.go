@@ -100,6 +100,12 @@ func (c BrokerConfig) run(ctx context.Context, log *slog.Logger) error {
 			log.Info("broker ready", "key", schemas.KeyIDOf(b.Public()), "environment", n.trust.Environment)
 		},
 	}
+	tracer, stopTraces, err := cli.Traces(ctx, "cocoon-broker", log)
+	if err != nil {
+		return err
+	}
+	defer stopTraces()
+	o.Tracer = tracer
 	if o.Attester, err = c.attester(ctx, n); err != nil {
 		return err
 	}

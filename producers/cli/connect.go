@@ -16,6 +16,7 @@ import (
 	"github.com/cocoon-network/cocoon/producers/sqlite"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/schemas/cli"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 	"github.com/cocoon-network/cocoon/streams"
 )
 
@@ -133,6 +134,9 @@ func (c *connection) options(cmd *cobra.Command) (o producers.Options, err error
 type session struct {
 	*producers.Client
 	record producers.Record
+	tracer *tracing.Tracer
+	// stopTraces sends the spans that are left.
+	stopTraces func()
 }
 
 // open connects as the tenant, with the record of jobs in the state folder.
@@ -148,26 +152,34 @@ func (c *connection) open(cmd *cobra.Command) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	record, err := sqlite.Open(cmd.Context(), filepath.Join(dir, "jobs.db"))
+	tracer, stopTraces, err := cli.Traces(cmd.Context(), "cocoon-"+cmd.Name(), o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	o.Record = record
+	record, err := sqlite.Open(cmd.Context(), filepath.Join(dir, "jobs.db"))
+	if err != nil {
+		stopTraces()
+		return nil, err
+	}
+	o.Record, o.Tracer = record, tracer
 	client, err := producers.Dial(cmd.Context(), streams.Config{URL: c.nats, Creds: c.creds, Name: "cocoon " + cmd.Name(), Logger: o.Logger}, o)
 	if err != nil {
+		stopTraces()
 		return nil, errors.Join(err, record.Close())
 	}
 	if o.Trust.Environment == schemas.Simulated {
 		fmt.Fprintln(cmd.ErrOrStderr(), "environment: SIMULATED hardware; nothing is confidential here")
 	}
-	return &session{client, record}, nil
+	return &session{client, record, tracer, stopTraces}, nil
 }
 
 // close ends a session. Its errors do not change what the verb did.
 func (s *session) close(cmd *cobra.Command) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), closeWait)
 	defer cancel()
-	if err := errors.Join(s.Client.Close(ctx), s.record.Close()); err != nil {
+	err := errors.Join(s.Client.Close(ctx), s.record.Close())
+	s.stopTraces()
+	if err != nil {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", err)
 	}
 }

@@ -85,7 +85,7 @@ func runGateway(cmd *cobra.Command, conn *connection, conf GatewayConfig) error 
 	}
 	defer s.close(cmd)
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	o := gateway.Options{Client: s, Dir: conf.Dir, Detach: conf.Detach, KeepAlive: conf.KeepAlive, MaxConcurrent: conf.MaxConcurrent, Logger: log}
+	o := gateway.Options{Client: s, Dir: conf.Dir, Detach: conf.Detach, KeepAlive: conf.KeepAlive, MaxConcurrent: conf.MaxConcurrent, Tracer: s.tracer, Logger: log}
 	if o.Dir == "" {
 		dir, err := conn.stateDir()
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/cocoon-network/cocoon/producers/batch"
 	"github.com/cocoon-network/cocoon/producers/openai"
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 )
 
 // Client is what the gateway needs of a [producers.Client].
@@ -58,6 +59,8 @@ type Options struct {
 	BodyTimeout time.Duration
 	// Metrics is where the gateway's Prometheus metrics are registered; nil keeps them to itself.
 	Metrics prometheus.Registerer
+	// Tracer opens a span for each request, below the application's own (header traceparent); nil opens none.
+	Tracer *tracing.Tracer
 	// Logger hears about requests, never about their content. nil discards.
 	Logger *slog.Logger
 }
@@ -160,7 +163,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Request-Id", "req_"+strings.ToLower(rand.Text()))
 	h.Set("X-Cocoon-Environment", string(g.o.Client.Environment()))
 	h.Set("X-Content-Type-Options", "nosniff")
-	g.meter.measure(g.mux, w, r)
+	g.meter.measure(g.mux, g.o.Tracer, w, r)
 }
 
 // ready answers whether the network can be reached and its documents verify.

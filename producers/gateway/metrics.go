@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cocoon-network/cocoon/schemas"
+	"github.com/cocoon-network/cocoon/schemas/tracing"
 )
 
 // metrics count what the gateway does. Labels are the route and the status only: no key, tenant or job.
@@ -62,11 +63,15 @@ func (w *statusWriter) WriteHeader(status int) {
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // measure counts a request around its handler. Status 0 is a client that went away before it was answered.
-func (m *metrics) measure(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+func (m *metrics) measure(mux *http.ServeMux, tracer *tracing.Tracer, w http.ResponseWriter, r *http.Request) {
 	_, route := mux.Handler(r)
 	begun := time.Now()
 	m.flying.Inc()
 	sw := &statusWriter{ResponseWriter: w}
+	if ctx, span := tracer.Start(tracer.Incoming(r.Context(), r.Header), "gateway.request"); span != nil {
+		r = r.WithContext(ctx)
+		defer func() { span.Route(route, sw.status); span.End(nil) }()
+	}
 	mux.ServeHTTP(sw, r)
 	m.flying.Dec()
 	m.requests.WithLabelValues(route, strconv.Itoa(sw.status)).Inc()

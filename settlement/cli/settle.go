@@ -105,13 +105,18 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := cfg.reposition(ctx, ledger, bus); err != nil {
 		return err
 	}
+	tracer, stopTraces, err := cli.Traces(ctx, "cocoon-settle", log)
+	if err != nil {
+		return err
+	}
+	defer stopTraces()
 	treasury, deposits := w.payers()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return followPolicy(ctx, keeper, bus, log) })
 	g.Go(func() error {
 		return service.Run(ctx, service.Config{
 			Ledger: ledger, Bus: bus, Trust: trust, Verifier: verifier, Brokers: cfg.Brokers,
-			Deposits: deposits, Treasury: treasury, Poll: cfg.Poll, Metrics: cfg.Metrics, Payouts: payouts, Logger: log,
+			Deposits: deposits, Treasury: treasury, Poll: cfg.Poll, Metrics: cfg.Metrics, Payouts: payouts, Intake: settlement.IntakeConfig{Tracer: tracer}, Logger: log,
 		})
 	})
 	return g.Wait()
