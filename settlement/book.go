@@ -150,6 +150,8 @@ type number struct {
 // run is the transaction.
 func (b *booking) run(t *tx) error {
 	b.t, b.jobs, b.numbers = t, map[schemas.JobID]bool{}, map[number]bool{}
+	n := len(b.group)
+	b.entries, b.postings, b.receipts, b.holds = make([]any, 0, 5*n), make([]any, 0, 9*n), make([]any, 0, 19*n), make([]any, 0, n)
 	position, err := t.position()
 	if err != nil {
 		return err

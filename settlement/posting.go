@@ -223,9 +223,13 @@ func addMoney(a, b schemas.NanoTON) (schemas.NanoTON, bool) {
 	return a + b, true
 }
 
-// moveBalance adds to a balance and notes when it rises above zero.
-const moveBalance = `UPDATE accounts SET since = CASE WHEN balance <= 0 AND balance + ? > 0 THEN ? ELSE since END,
-	balance = balance + ? WHERE id = ?`
+// moveBalances spells an update of n accounts by rows of id, amount and time: it adds the amount to the balance and notes
+// when that rises above zero.
+func moveBalances(n int) string {
+	return `UPDATE accounts SET since = CASE WHEN balance <= 0 AND balance + d.column2 > 0 THEN d.column3 ELSE since END,
+	balance = balance + d.column2 FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT))` +
+		strings.Repeat(", (?, ?, ?)", n-1) + `) d WHERE accounts.id = d.column1`
+}
 
 // flush writes the balances that the transaction changed.
 func (t *tx) flush() error {
@@ -234,11 +238,9 @@ func (t *tx) flush() error {
 		accounts = append(accounts, id)
 	}
 	slices.Sort(accounts)
+	rows := make([]any, 0, 3*len(accounts))
 	for _, id := range accounts {
-		n := int64(t.deltas[id])
-		if _, err := t.exec(moveBalance, n, t.now, n, id); err != nil {
-			return err
-		}
+		rows = append(rows, id, int64(t.deltas[id]), t.now)
 	}
-	return nil
+	return t.inChunks(3, rows, moveBalances)
 }

@@ -152,21 +152,24 @@ func (t *tx) each(fn func(scan func(...any) error) error, query string, args ...
 // maxParams bounds the parameters of one statement; SQLite allows 32,766, PostgreSQL 65,535.
 const maxParams = 2000
 
-// insertChunk is how many rows one statement of insert carries.
-const insertChunk = 64
+// rowsAtOnce is how many rows one statement carries, the most first: with three prepared statements any number of rows
+// takes few calls.
+var rowsAtOnce = [...]int{100, 10, 1}
 
 // insert adds rows through statements of many rows each, prepared once per ledger. into is "table (a, b, c)", rows are
 // flat: width values for each row.
 func (t *tx) insert(into string, width int, rows []any) error {
-	for len(rows) > 0 {
-		n := min(insertChunk, len(rows)/width)
-		if n < insertChunk {
-			n = 1 // the tail goes row by row, so that only two statements are ever prepared
+	return t.inChunks(width, rows, func(n int) string { return insertSQL(into, width, n) })
+}
+
+// inChunks runs a statement on flat rows, so many at once as there is a statement for.
+func (t *tx) inChunks(width int, rows []any, query func(rows int) string) error {
+	for _, n := range rowsAtOnce {
+		for q := query(n); len(rows) >= n*width; rows = rows[n*width:] {
+			if _, err := t.exec(q, rows[:n*width]...); err != nil {
+				return err
+			}
 		}
-		if _, err := t.exec(insertSQL(into, width, n), rows[:n*width]...); err != nil {
-			return err
-		}
-		rows = rows[n*width:]
 	}
 	return nil
 }
@@ -193,9 +196,10 @@ const (
 
 // prepare makes the statements that intake runs thousands of times a second.
 func prepare(ctx context.Context, d *dialect, db *sql.DB) (map[string]*sql.Stmt, error) {
-	queries := []string{moveBalance, addEarnings}
-	for _, into := range []string{intoEntries, intoPostings, intoReceipts} {
-		for _, n := range []int{1, insertChunk} {
+	queries := []string{addEarnings}
+	for _, n := range rowsAtOnce {
+		queries = append(queries, moveBalances(n))
+		for _, into := range []string{intoEntries, intoPostings, intoReceipts} {
 			queries = append(queries, insertSQL(into, 1+strings.Count(into, ","), n))
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// bareRows is how many rows one statement carries.
-const bareRows = 64
+// bareRows is how many rows one statement carries, the most first, as in the ledger.
+var bareRows = [...]int{100, 10, 1}
 
 // table is one of the three that take rows for each receipt.
 type table struct {
@@ -42,20 +42,16 @@ func (t table) statement(rows int) string {
 
 // bareInserts fills the tables for a number of receipts. Making the values is part of it, as it is of intake.
 func bareInserts(ctx context.Context, db *sql.DB, receipts int) error {
-	type pair struct{ many, one *sql.Stmt }
-	prepared := make([]pair, len(bareTables))
+	prepared := make([][len(bareRows)]*sql.Stmt, len(bareTables))
 	for i, t := range bareTables {
-		many, err := db.PrepareContext(ctx, t.statement(bareRows))
-		if err != nil {
-			return err
+		for k, n := range bareRows {
+			st, err := db.PrepareContext(ctx, t.statement(n))
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			prepared[i][k] = st
 		}
-		defer many.Close()
-		one, err := db.PrepareContext(ctx, t.statement(1))
-		if err != nil {
-			return err
-		}
-		defer one.Close()
-		prepared[i] = pair{many, one}
 	}
 	var first int64
 	if err := db.QueryRowContext(ctx, "SELECT COALESCE(MAX(id), 0) + 1 FROM entries").Scan(&first); err != nil {
@@ -68,20 +64,17 @@ func bareInserts(ctx context.Context, db *sql.DB, receipts int) error {
 			return err
 		}
 		for i, t := range bareTables {
-			var values []any
+			values := make([]any, 0, 20*benchGroup)
 			for k := from; k < min(from+benchGroup, receipts); k++ {
 				values = t.rows(values, first+int64(k))
 			}
-			for len(values) > 0 {
-				st, n := prepared[i].many, bareRows*t.width
-				if len(values) < n {
-					st, n = prepared[i].one, t.width
+			for k, rows := range bareRows {
+				for n := rows * t.width; len(values) >= n; values = values[n:] {
+					if _, err := tx.StmtContext(plain, prepared[i][k]).ExecContext(plain, values[:n]...); err != nil {
+						_ = tx.Rollback()
+						return err
+					}
 				}
-				if _, err := tx.StmtContext(plain, st).ExecContext(plain, values[:n]...); err != nil {
-					_ = tx.Rollback()
-					return err
-				}
-				values = values[n:]
 			}
 		}
 		if err := tx.Commit(); err != nil {

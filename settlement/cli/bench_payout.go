@@ -64,7 +64,7 @@ func benchPayout(ctx context.Context, dir string, owners int) ([]cli.Figure, err
 		return nil, err
 	}
 	defer l.Close()
-	if _, _, err := n.book(ctx, l); err != nil {
+	if _, err := n.take(ctx, l); err != nil {
 		return nil, err
 	}
 	c := &clock{now: time.Now().UTC().Truncate(time.Second)}
