@@ -3,6 +3,7 @@ module github.com/cocoon-network/cocoon
 go 1.26.4
 
 require (
+	filippo.io/nistec v0.0.4
 	github.com/NVIDIA/go-nvml v0.13.4-1
 	github.com/c2sp/wycheproof v0.0.0-20260902155932-3fa63dd0344a
 	github.com/chromedp/chromedp v0.23.0

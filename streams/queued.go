@@ -154,6 +154,9 @@ func parseArrival(_ context.Context, m *nats.Msg) (a Arrival, err error) {
 		return a, err
 	}
 	a.Queue.Route.Slug = tokens[2]
+	if err = a.Queue.Route.Check(); err != nil {
+		return a, err
+	}
 	if a.Queue.Class, err = schemas.ParseClass(tokens[3]); err != nil {
 		return a, err
 	}

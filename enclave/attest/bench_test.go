@@ -83,13 +83,15 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	})
 	b.Run("known-machine", func(b *testing.B) {
-		i := 0
+		i := -1
 		v := fresh()
 		for b.Loop() {
 			if i++; i%200 == 0 {
 				b.StopTimer()
 				v = fresh()
-				verify(b, v, bare[255], nonces[255])
+				for j := 255; j > 252; j-- { // the third finds the GPU's key with its table
+					verify(b, v, bare[j], nonces[j])
+				}
 				b.StartTimer()
 			}
 			verify(b, v, bare[i%200], nonces[i%200])

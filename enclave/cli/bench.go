@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon/enclave"
+	"github.com/cocoon-network/cocoon/enclave/attest"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/schemas/cli"
 )
@@ -250,13 +251,16 @@ func BenchBroker(ctx context.Context, quick bool) (cli.BenchResult, error) {
 		cli.Reported("unwrap_floor", "1/s", 1/unwrap.Seconds()),
 		cli.AtLeast("grants_per_core", "1/s", rates[0], 2_000),
 		cli.AtLeast("grants_per_core_shared", "1/s", rates[1], 10_000),
-		cli.Reported("evidence_floor", "ms", milliseconds(verify.floor)),
-		cli.Reported("evidence_verify", "ms", milliseconds(verify.fresh)),
-		cli.AtMost("evidence_again", "ms", milliseconds(verify.again), 0.4),
+		cli.Reported("evidence_first_floor", "ms", milliseconds(verify.firstFloor)),
+		cli.Reported("evidence_first", "ms", milliseconds(verify.first)),
+		cli.Reported("evidence_known_floor", "ms", milliseconds(verify.knownFloor)),
+		cli.AtMost("evidence_known", "ms", milliseconds(verify.known), 0.4),
+		cli.Reported("evidence_again", "ms", milliseconds(verify.again)),
 	}, Notes: []string{
 		fmt.Sprintf("%s, spent inside the broker only; calls of %d jobs; machine with %d cores", clockName, schemas.MaxGrantBatch, runtime.NumCPU()),
 		"grants_per_core: every job has its own encapsulation; _shared: one for all; unwrap_floor: bare decapsulations per second",
-		"evidence_verify: a fresh TDX quote and one GPU of a machine whose certificates are known, collateral in memory, simulated hardware, production verifier; floor: the three ECDSA signatures of quote and report (2 P-256, 1 P-384), without the stapled revocation answers, which are signed with P-384 each; again: the very same bytes",
+		"evidence: a fresh TDX quote, collateral in memory, and one GPU's report with stapled revocation answers; simulated hardware, production verifier",
+		"evidence_first: a machine that was never seen; its floor: every signature once (9 P-256, 8 P-384) by crypto/ecdsa; evidence_known: new evidence of a known machine; its floor: crypto/ecdsa over the quote and the report (1 P-256, 1 P-384), which a table for the GPU's key beats; evidence_again: the very same bytes",
 	}}, nil
 }
 
@@ -280,8 +284,9 @@ func unwrapFloor(ctx context.Context, d time.Duration) (time.Duration, error) {
 	return costs[0].each, nil
 }
 
-// evidenceCost is what verifying evidence costs: its signatures alone, fresh evidence, and the same again.
-type evidenceCost struct{ floor, fresh, again time.Duration }
+// evidenceCost is what verifying evidence costs: of a machine that is new, of one that is known, and the same evidence
+// again; and the signatures of the first two alone.
+type evidenceCost struct{ first, firstFloor, known, knownFloor, again time.Duration }
 
 // milliseconds is a duration as a figure.
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
@@ -302,31 +307,46 @@ func (n *benchNet) benchVerify(ctx context.Context, d time.Duration) (v evidence
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	times := 0
+	const warm = 3 // the first turns fetch the collateral and make the table of the GPU's key
+	var staples [][]byte
+	times := -warm
 	for begin := time.Now(); time.Since(begin) < 2*d || times < 2; times++ {
 		nonce := [32]byte{1, byte(times), byte(times >> 8)}
 		evidence, err := machine.Attest(ctx, claims, nonce)
 		if err != nil {
 			return v, err
 		}
-		for _, spent := range []*time.Duration{&v.fresh, &v.again} {
+		if staples == nil {
+			staples = evidence.GPUs[0].OCSP
+		}
+		evidence.GPUs[0].OCSP = staples // a machine keeps the vendor's answers for half of their life, see nvidia.Responder
+		stranger, err := n.newVerifier()
+		if err != nil {
+			return v, err
+		}
+		for _, step := range []struct {
+			verifier *attest.Verifier
+			spent    *time.Duration
+		}{{stranger, &v.first}, {n.verifier, &v.known}, {n.verifier, &v.again}} {
 			start := benchClock()
-			if _, err := n.verifier.Verify(ctx, evidence, nonce); err != nil {
+			if _, err := step.verifier.Verify(ctx, evidence, nonce); err != nil {
 				return v, err
 			}
-			if times > 0 { // the first fetches the collateral and meets the machine
-				*spent += benchClock() - start
+			if times >= 0 {
+				*step.spent += benchClock() - start
 			}
 		}
 	}
-	v.fresh, v.again = v.fresh/time.Duration(times-1), v.again/time.Duration(times-1)
-	v.floor, err = signatureFloor(ctx, d)
+	for _, spent := range []*time.Duration{&v.first, &v.known, &v.again} {
+		*spent /= time.Duration(times)
+	}
+	small, large, err := signatureCosts(ctx, d)
+	v.firstFloor, v.knownFloor = 9*small+8*large, small+large
 	return v, err
 }
 
-// signatureFloor is the cost of the signatures that every fresh evidence has: two P-256 in the quote, one P-384 in the GPU's
-// report.
-func signatureFloor(ctx context.Context, d time.Duration) (time.Duration, error) {
+// signatureCosts are what crypto/ecdsa takes to verify one signature of P-256 and one of P-384.
+func signatureCosts(ctx context.Context, d time.Duration) (small, large time.Duration, err error) {
 	digest := make([]byte, 48)
 	check := func(curve elliptic.Curve, size int) (func() error, error) {
 		key, err := ecdsa.GenerateKey(curve, rand.Reader)
@@ -341,19 +361,19 @@ func signatureFloor(ctx context.Context, d time.Duration) (time.Duration, error)
 			return nil
 		}, err
 	}
-	small, err := check(elliptic.P256(), 32)
+	p256, err := check(elliptic.P256(), 32)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	large, err := check(elliptic.P384(), 48)
+	p384, err := check(elliptic.P384(), 48)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	costs, err := measure(ctx, d/2, small, large)
+	costs, err := measure(ctx, d/2, p256, p384)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return 2*costs[0].each + costs[1].each, nil
+	return costs[0].each, costs[1].each, nil
 }
 
 // benchGrants measures grants per second of time spent inside the broker.

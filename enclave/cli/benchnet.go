@@ -13,6 +13,7 @@ import (
 	"github.com/cocoon-network/cocoon/enclave/attest"
 	"github.com/cocoon-network/cocoon/enclave/broker"
 	"github.com/cocoon-network/cocoon/enclave/sim"
+	"github.com/cocoon-network/cocoon/enclave/tdx"
 	"github.com/cocoon-network/cocoon/schemas"
 )
 
@@ -26,11 +27,12 @@ const (
 
 // benchNet is a network on simulated hardware without a bus: what remains is the work of the enclaves.
 type benchNet struct {
-	platform *sim.Platform
-	keeper   *attest.Keeper
-	verifier *attest.Verifier
-	roots    schemas.Hash
-	tenant   *enclave.Tenant
+	platform   *sim.Platform
+	keeper     *attest.Keeper
+	collateral *tdx.Collateral
+	verifier   *attest.Verifier
+	roots      schemas.Hash
+	tenant     *enclave.Tenant
 }
 
 // newBenchNet makes the platform, a policy in force and a tenant.
@@ -69,12 +71,17 @@ func newBenchNet() (*benchNet, error) {
 	if _, err := keeper.Offer(document); err != nil {
 		return nil, err
 	}
-	verifier, err := attest.NewVerifier(attest.Options{Policy: keeper, Collateral: platform.Collateral()})
-	if err != nil {
+	n := &benchNet{platform: platform, keeper: keeper, roots: roots.Hash(), collateral: platform.Collateral()}
+	if n.verifier, err = n.newVerifier(); err != nil {
 		return nil, err
 	}
-	tenant, err := enclave.NewTenant()
-	return &benchNet{platform: platform, keeper: keeper, verifier: verifier, roots: roots.Hash(), tenant: tenant}, err
+	n.tenant, err = enclave.NewTenant()
+	return n, err
+}
+
+// newVerifier makes a verifier that has seen no machine; the collateral is in memory once anybody has asked for it.
+func (n *benchNet) newVerifier() (*attest.Verifier, error) {
+	return attest.NewVerifier(attest.Options{Policy: n.keeper, Collateral: n.collateral})
 }
 
 // boot boots a machine.

@@ -63,6 +63,41 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
+// TestAnswersAboutAKnownChain: a chain that was verified saves nobody from newer answers.
+func TestAnswersAboutAKnownChain(t *testing.T) {
+	t.Parallel()
+	v := nvidia.NewVerifier()
+	p, e := simulated(t, func(*sim.Knobs) {})
+	verify := func(e schemas.GPUEvidence, at time.Time) error {
+		_, err := v.Verify(e, [32]byte{5}, p.Roots().GPU, at)
+		return err
+	}
+	staple := func(knobs func(*sim.Knobs)) schemas.GPUEvidence {
+		p.Turn(knobs)
+		other := e
+		var err error
+		if other.OCSP, err = p.Staple(context.Background(), e.Chain); err != nil {
+			t.Fatal(err)
+		}
+		return other
+	}
+	if err := verify(e, start); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(staple(func(k *sim.Knobs) { k.RevokeGPU = true }), start); schemas.KindOf(err) != schemas.KindAttestation {
+		t.Errorf("revoked since: %v", err)
+	}
+	if err := verify(staple(func(k *sim.Knobs) { *k = sim.Knobs{}; k.Valid = time.Minute }), start.Add(time.Hour)); schemas.KindOf(err) != schemas.KindAttestation {
+		t.Errorf("outdated: %v", err)
+	}
+	if err := verify(e, start.Add(10*365*24*time.Hour)); schemas.KindOf(err) != schemas.KindAttestation {
+		t.Errorf("the answers it was verified with have ended: %v", err)
+	}
+	if err := verify(e, start); err != nil {
+		t.Errorf("the first answers again: %v", err)
+	}
+}
+
 // TestAnswersOfAnotherGPU staples the good answers of one GPU to another one.
 func TestAnswersOfAnotherGPU(t *testing.T) {
 	t.Parallel()

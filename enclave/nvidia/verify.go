@@ -10,8 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"maps"
-	"math/big"
 	"slices"
 	"strings"
 	"sync"
@@ -60,16 +58,28 @@ type Revocation struct {
 	ProducedAt, NextUpdate time.Time
 }
 
-// Verifier verifies GPU evidence. It remembers chains that have verified together with their stapled answers, so that
-// a GPU which attests again costs one P-384 verification. It is safe for concurrent use.
+// Verifier verifies GPU evidence. It remembers chains that have verified, each with the newest stapled answers about it,
+// and tables for their keys, so that a GPU which attests again costs one cheap P-384 verification. It is safe for concurrent
+// use.
 type Verifier struct {
+	signatures *signatures
+
 	mu sync.Mutex
-	// standings is keyed by the hash of chain and staples; guarded by mu.
-	standings map[schemas.Hash]*chain
+	// standings is keyed by the hash of the chain's bytes; guarded by mu.
+	standings map[schemas.Hash]standing
+}
+
+// standing is a chain that has verified, and what the stapled answers with the given hash say about it.
+type standing struct {
+	*chain
+	staples    schemas.Hash
+	revocation Revocation
 }
 
 // NewVerifier returns a verifier.
-func NewVerifier() *Verifier { return &Verifier{standings: map[schemas.Hash]*chain{}} }
+func NewVerifier() *Verifier {
+	return &Verifier{signatures: newSignatures(), standings: map[schemas.Hash]standing{}}
+}
 
 // Verify checks the evidence of one GPU against a challenge and the admitted root fingerprints. Failures are
 // KindAttestation with the part that failed as field.
@@ -83,7 +93,7 @@ func (v *Verifier) Verify(e schemas.GPUEvidence, nonce [32]byte, roots []schemas
 		return nil, err
 	}
 	digest := sha512.Sum384(m.signed)
-	if !ecdsa.Verify(c.key, digest[:], new(big.Int).SetBytes(m.signature[:48]), new(big.Int).SetBytes(m.signature[48:])) {
+	if !v.signatures.verify(c.key, digest[:], m.signature) {
 		return nil, refuse("report.signature", "the GPU's key did not sign this report")
 	}
 	if m.nonce != nonce {
@@ -111,28 +121,24 @@ func (m *message) rims(r *Report) [2]string {
 	return [2]string{"NV_GPU_DRIVER_" + r.Architecture + "_" + r.Driver, strings.ToUpper(vbios)}
 }
 
-// stand finds a verified chain or verifies it.
-func (v *Verifier) stand(e schemas.GPUEvidence, roots []schemas.Hash, now time.Time) (*chain, error) {
-	key := standingKey(e)
+// stand finds a verified chain or verifies it, and then the same for the answers stapled to it.
+func (v *Verifier) stand(e schemas.GPUEvidence, roots []schemas.Hash, now time.Time) (s standing, err error) {
+	key, staples := schemas.HashOf(e.Chain), staplesHash(e.OCSP)
 	v.mu.Lock()
 	known := v.standings[key]
 	v.mu.Unlock()
-	if known != nil && slices.Contains(roots, known.rootHash) && known.valid(now) {
-		return known, nil
+	if known.chain != nil && slices.Contains(roots, known.rootHash) && known.valid(now) {
+		s.chain = known.chain
+		if known.staples == staples && known.revocation.valid(now) {
+			return known, nil
+		}
+	} else if s.chain, err = verifyChain(e.Chain, roots, now); err != nil {
+		return s, err
 	}
-	c, err := parseChain(e.Chain)
-	if err != nil {
-		return nil, err
+	if s.revocation, err = s.checkStaples(e.OCSP, now); err != nil {
+		return s, err
 	}
-	if !slices.Contains(roots, c.rootHash) {
-		return nil, refuse("chain.root", "%s (%s) is not a root this policy names", c.certs[chainLength-1].Subject.CommonName, c.rootHash)
-	}
-	if err := c.check(now); err != nil {
-		return nil, err
-	}
-	if c.revocation, err = c.checkStaples(e.OCSP, now); err != nil {
-		return nil, err
-	}
+	s.staples = staples
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.standings) >= maxStandings {
@@ -141,15 +147,26 @@ func (v *Verifier) stand(e schemas.GPUEvidence, roots []schemas.Hash, now time.T
 			break
 		}
 	}
-	v.standings[key] = c
-	return c, nil
+	v.standings[key] = s
+	return s, nil
 }
 
-// standingKey identifies chain and staples; lengths keep their borders apart.
-func standingKey(e schemas.GPUEvidence) schemas.Hash {
-	sum := schemas.HashOf(e.Chain)
-	all := sum[:]
-	for _, staple := range e.OCSP {
+// verifyChain verifies a chain down to one of the admitted roots.
+func verifyChain(b []byte, roots []schemas.Hash, now time.Time) (*chain, error) {
+	c, err := parseChain(b)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(roots, c.rootHash) {
+		return nil, refuse("chain.root", "%s (%s) is not a root this policy names", c.certs[chainLength-1].Subject.CommonName, c.rootHash)
+	}
+	return c, c.check(now)
+}
+
+// staplesHash identifies stapled answers; the hash of each keeps their borders apart.
+func staplesHash(staples [][]byte) schemas.Hash {
+	var all []byte
+	for _, staple := range staples {
 		sum := schemas.HashOf(staple)
 		all = append(all, sum[:]...)
 	}
@@ -163,7 +180,6 @@ type chain struct {
 	id, rootHash schemas.Hash
 	architecture string
 	firmware     [][]byte
-	revocation   Revocation
 }
 
 // parseChain reads exactly five certificates, leaf first, and nothing else.
@@ -223,15 +239,18 @@ func (c *chain) check(now time.Time) error {
 	return nil
 }
 
-// valid reports whether certificates and answers are still in force.
+// valid reports whether the certificates are still in force.
 func (c *chain) valid(now time.Time) bool {
 	for _, cert := range c.certs {
 		if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
 			return false
 		}
 	}
-	return !c.revocation.Checked || now.Before(c.revocation.NextUpdate)
+	return true
 }
+
+// valid reports whether the answers, if there are any, are still in force.
+func (r Revocation) valid(now time.Time) bool { return !r.Checked || now.Before(r.NextUpdate) }
 
 // The DICE extensions that carry firmware ids: Hopper's composite device id and Blackwell's TCB info.
 var (
@@ -287,11 +306,14 @@ func (r *Report) Match(g schemas.Golden) (int, error) {
 	if r.Driver != g.Driver || r.VBIOS != g.VBIOS {
 		return 0, fmt.Errorf("driver %s, VBIOS %s", r.Driver, r.VBIOS)
 	}
-	for _, index := range slices.Sorted(maps.Keys(g.Values)) {
-		value, ok := r.Measurements[index]
-		if !ok || !slices.Contains(g.Values[index], value) {
-			return 0, fmt.Errorf("measurement %d is %s", index, value)
+	first := -1
+	for index, admitted := range g.Values {
+		if value, ok := r.Measurements[index]; (!ok || !slices.Contains(admitted, value)) && (first < 0 || index < first) {
+			first = index
 		}
+	}
+	if first >= 0 {
+		return 0, fmt.Errorf("measurement %d is %s", first, r.Measurements[first])
 	}
 	return len(g.Values), nil
 }

@@ -76,6 +76,9 @@ func (p *Platform) newTDXAuthority() (a tdxAuthority, err error) {
 type TD struct {
 	p   *Platform
 	pck identity
+	// certify makes the certification data once: a quoting enclave has its key certified when it makes the key, and
+	// copies the result into every quote.
+	certify func() ([]byte, error)
 
 	mu        sync.Mutex
 	registers Registers
@@ -109,7 +112,12 @@ func (p *Platform) Launch(machine string, r Registers) (*TD, error) {
 		Subject: subject(OrganisationTDX, "Intel SGX PCK Certificate"), CRLDistributionPoints: []string{pcs.PckCrlURL("platform")},
 		ExtraExtensions: []pkix.Extension{extension},
 	}, elliptic.P256(), pckPurpose(machine), &p.tdx.intermediate)
-	return &TD{p: p, pck: pck, registers: r}, err
+	if err != nil {
+		return nil, err
+	}
+	td := &TD{p: p, pck: pck, registers: r}
+	td.certify = sync.OnceValues(td.certification)
+	return td, nil
 }
 
 // pckPurpose names the key and certificate of a machine.
@@ -193,7 +201,7 @@ func (t *TD) Quote(_ context.Context, data [64]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	certification, err := t.certification(public[1:])
+	certification, err := t.certify()
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +228,11 @@ func (t *TD) body(data [64]byte) []byte {
 }
 
 // certification is the quoting enclave's report, signed by the machine's PCK, and the PCK's chain.
-func (t *TD) certification(key []byte) ([]byte, error) {
+func (t *TD) certification() ([]byte, error) {
+	key, err := t.p.tdx.attestation.key.PublicKey.Bytes()
+	if err != nil {
+		return nil, err
+	}
 	le := binary.LittleEndian
 	auth := bytes.Repeat([]byte{0x51}, 32)
 	report := make([]byte, 384)
@@ -230,7 +242,7 @@ func (t *TD) certification(key []byte) ([]byte, error) {
 	copy(report[128:], qeSigner[:])
 	le.PutUint16(report[256:], qeProduct)
 	le.PutUint16(report[258:], qeVersion)
-	binding := sha256.Sum256(append(bytes.Clone(key), auth...))
+	binding := sha256.Sum256(append(bytes.Clone(key[1:]), auth...))
 	copy(report[320:], binding[:])
 	digest := sha256.Sum256(report)
 	signature, err := rawSignature(t.pck.key, digest[:], 32)

@@ -2,11 +2,13 @@ package tdx
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-tdx-guest/pcs"
@@ -38,6 +40,34 @@ func (l Level) String() string {
 type standing struct {
 	chain *pckChain
 	facts *facts
+	// attestation is the newest key that the chain vouched for. A quoting enclave keeps its key for as long as it keeps its
+	// version, so that nearly every quote of a machine is signed by it.
+	attestation atomic.Pointer[attestationKey]
+}
+
+// attestationKey is a key that a quoting enclave made, with the hash of everything by which the PCK vouches for it.
+type attestationKey struct {
+	certification schemas.Hash
+	key           *ecdsa.PublicKey
+}
+
+// signed checks the two signatures of a quote: the PCK's, which vouches for the attestation key and is looked at once, and
+// that key's over the quote.
+func (s *standing) signed(q *quote) error {
+	certification := q.certification()
+	known := s.attestation.Load()
+	if known == nil || known.certification != certification {
+		key, err := s.chain.vouched(q)
+		if err != nil {
+			return err
+		}
+		known = &attestationKey{certification, key}
+		s.attestation.Store(known)
+	}
+	if !verifyP256(known.key, q.signed, q.signature) {
+		return refuse("quote.signature", "the attestation key did not sign this quote")
+	}
+	return nil
 }
 
 // facts is a set of collateral that has verified. Machines of one processor family share it.
@@ -85,7 +115,7 @@ func (s *standing) valid(now time.Time) bool {
 // signature: encoding/json would take "TCBINFO" for "tcbInfo" where the library verifies only the latter.
 func readSigned(body []byte, name string, into any) error {
 	if err := schemas.CheckJSON(body); err != nil {
-		return because("collateral."+name, err)
+		return refuse("collateral."+name, "%v", err)
 	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(body, &keys); err != nil {

@@ -1,6 +1,7 @@
 package tdx
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 
@@ -90,6 +91,16 @@ func (q *quote) parseCertification(data []byte) error {
 		return refuse("quote.certification", "is not a PCK certificate chain of the size it says")
 	}
 	return nil
+}
+
+// certification identifies everything that the PCK vouches for: attestation key, QE report, its signature, and the
+// authentication data. All but the last have a fixed size.
+func (q *quote) certification() schemas.Hash {
+	h := sha256.New()
+	for _, part := range [][]byte{q.key, q.qeReport, q.qeSignature, q.auth} {
+		h.Write(part)
+	}
+	return schemas.Hash(h.Sum(nil))
 }
 
 // Trim cuts what some quote services leave after a quote, using the size the quote itself states. It returns raw

@@ -34,8 +34,9 @@ var IntelRoot = schemas.Hash{
 const maxStandings = 4096
 
 // Verifier verifies quotes. It remembers PCK chains that have verified together with a set of collateral, until the
-// first of them ends; a later quote of the same machine then costs two P-256 verifications. The same checks are made
-// on the way through the library, so that the short way can never accept what the long way refuses.
+// first of them ends, and the attestation key that the machine's quoting enclave vouched for; a later quote of the same
+// machine then costs one P-256 verification. The same checks are made on the way through the library, so that the short way
+// can never accept what the long way refuses.
 //
 // It is safe for concurrent use.
 type Verifier struct {
@@ -117,7 +118,7 @@ func (v *Verifier) stand(ctx context.Context, raw []byte, q *quote, roots []sche
 			return nil, err
 		}
 		if snap.digest == known.facts.collateral && known.valid(now) {
-			return known, known.chain.signed(q)
+			return known, known.signed(q)
 		}
 	}
 	chain, err := parseChain(q.chain)
@@ -130,7 +131,8 @@ func (v *Verifier) stand(ctx context.Context, raw []byte, q *quote, roots []sche
 	if err := chain.check(now); err != nil {
 		return nil, err
 	}
-	if err := chain.signed(q); err != nil {
+	s := &standing{chain: chain}
+	if err := s.signed(q); err != nil {
 		return nil, err
 	}
 	snap, err := v.snapshot(ctx, chain)
@@ -140,11 +142,9 @@ func (v *Verifier) stand(ctx context.Context, raw []byte, q *quote, roots []sche
 	if err := throughLibrary(raw, chain, snap, now); err != nil {
 		return nil, err
 	}
-	facts, err := v.read(snap)
-	if err != nil {
+	if s.facts, err = v.read(snap); err != nil {
 		return nil, err
 	}
-	s := &standing{chain, facts}
 	if !s.valid(now) {
 		return nil, refuse("collateral", "is from the future or has ended")
 	}
@@ -315,30 +315,27 @@ func (s *snapshot) Get(url string) (map[string][]string, []byte, error) {
 // issuerHeaders are the spellings under which the library looks for the chain that signs a document.
 var issuerHeaders = [...]string{"Tcb-Info-Issuer-Chain", "Sgx-Enclave-Identity-Issuer-Chain", "Sgx-Pck-Crl-Issuer-Chain"}
 
-// signed checks the two signatures of a quote and that the PCK vouches for the attestation key.
-func (c *pckChain) signed(q *quote) error {
+// vouched checks that the PCK vouches for a quote's attestation key, and returns the key.
+func (c *pckChain) vouched(q *quote) (*ecdsa.PublicKey, error) {
 	pck, ok := c.leaf.PublicKey.(*ecdsa.PublicKey)
 	if !ok || pck.Curve != elliptic.P256() {
-		return refuse("quote.chain", "the PCK is not a P-256 key")
+		return nil, refuse("quote.chain", "the PCK is not a P-256 key")
 	}
 	if !verifyP256(pck, q.qeReport, q.qeSignature) {
-		return refuse("quote.qe", "the PCK did not sign the quoting enclave's report")
+		return nil, refuse("quote.qe", "the PCK did not sign the quoting enclave's report")
 	}
 	binding := sha256.New()
 	binding.Write(q.key)
 	binding.Write(q.auth)
 	data := q.qeReport[320:384]
 	if !bytes.Equal(binding.Sum(nil), data[:32]) || !bytes.Equal(data[32:], make([]byte, 32)) {
-		return refuse("quote.qe", "the quoting enclave does not vouch for the attestation key")
+		return nil, refuse("quote.qe", "the quoting enclave does not vouch for the attestation key")
 	}
 	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, q.key...))
 	if err != nil {
-		return because("quote.key", err)
+		return nil, because("quote.key", err)
 	}
-	if !verifyP256(key, q.signed, q.signature) {
-		return refuse("quote.signature", "the attestation key did not sign this quote")
-	}
-	return nil
+	return key, nil
 }
 
 // verifyP256 checks a raw r‖s signature over the SHA-256 of a message.

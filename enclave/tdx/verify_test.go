@@ -99,7 +99,7 @@ func TestIntelQuoteSignatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := chain.signed(q); err != nil {
+	if err := (&standing{chain: chain}).signed(q); err != nil {
 		t.Fatal(err)
 	}
 	for name, at := range map[string]int{"body": 200, "signature": signatureAt + 3, "key": signatureAt + 70, "QE report": signatureAt + 140, "QE signature": signatureAt + 134 + 390, "authentication data": signatureAt + 134 + 455} {
@@ -109,7 +109,7 @@ func TestIntelQuoteSignatures(t *testing.T) {
 		if err != nil {
 			t.Fatal(name, err)
 		}
-		if err := chain.signed(q); err == nil {
+		if err := (&standing{chain: chain}).signed(q); err == nil {
 			t.Errorf("%s: altered byte accepted", name)
 		}
 	}
