@@ -252,6 +252,13 @@ func TestUp(t *testing.T) {
 	if status, body := u.post("/v1/chat/completions", fmt.Sprintf(ask, "")); status != http.StatusOK {
 		t.Errorf("after the restart: %d %s", status, body)
 	}
+	// Another process reaches the embedded chain and the streams, and finds that the books agree with both.
+	in := func(name string) string { return filepath.Join(dir, name) }
+	r := runProgram(t, program(t.Context(), t, "reconcile", "--ledger", in("ledger.db"), "--chain", in("chain.json"),
+		"--treasury-key", in("treasury.key"), "--trust", in("trust.json"), "--nats", u.nats(), "--json"))
+	if r.code != cli.ExitOK || strings.TrimSpace(r.stdout) != "[]" {
+		t.Errorf("reconcile: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
 }
 
 // TestUpContinues stops the network while a batch waits in its queue, starts it again and has every line answered.

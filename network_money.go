@@ -59,7 +59,11 @@ func openMoney(ctx context.Context, data *dataDir, blockTime time.Duration, log 
 	if err := m.server.Listen("127.0.0.1:0"); err != nil {
 		return m, fmt.Errorf("embedded chain: %w", err)
 	}
-	if m.chain, err = ton.Connect(ctx, ton.Config{GlobalConfig: m.net.GlobalConfig(m.server), Logger: log}); err != nil {
+	global := m.net.GlobalConfig(m.server)
+	if err := writeFile(data.sub("chain.json"), global); err != nil { // verbs in other processes read it: cocoon reconcile --chain …
+		return m, denied(data.path, err)
+	}
+	if m.chain, err = ton.Connect(ctx, ton.Config{GlobalConfig: global, Logger: log}); err != nil {
 		return m, fmt.Errorf("embedded chain: %w", err)
 	}
 	if m.ledger, err = settlement.OpenLedger(ctx, data.sub("ledger.db"), settlement.LedgerOptions{Logger: log}); err != nil {

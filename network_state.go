@@ -26,6 +26,7 @@ import (
 //	owner-<n>.key    seed of the wallet of the owner of worker n
 //	tenant-<n>.json  a tenant's identity
 //	trust.json       what everybody in this network believes: root keys and environment
+//	chain.json       how to reach the embedded chain while the network runs, and what to believe of it
 //	sim/             the secret of the simulated hardware
 //	nats/            the message system's streams
 //	ton/             the embedded chain

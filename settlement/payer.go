@@ -95,6 +95,7 @@ func NewPayer(cfg PayerConfig) (*Payer, error) {
 // Run pays until ctx ends; while the chain is away, payouts wait and nothing else does. It returns early only on
 // KindCorrupt.
 func (p *Payer) Run(ctx context.Context) error {
+	said := ""
 	for {
 		err := p.Tick(ctx, false)
 		switch {
@@ -102,7 +103,10 @@ func (p *Payer) Run(ctx context.Context) error {
 			return nil
 		case schemas.KindOf(err) == schemas.KindCorrupt:
 			return err
-		case err != nil:
+		case err == nil:
+			said = ""
+		case err.Error() != said: // what lasts for days is said once
+			said = err.Error()
 			p.cfg.Logger.Warn("payouts wait", slog.Any("error", err))
 		}
 		if !pause(ctx, p.cfg.Poll) {

@@ -188,8 +188,10 @@ func Reconcile() *cobra.Command {
 		Use:   "reconcile",
 		Short: "Rebuild the truth from chain and streams and name every difference to the ledger",
 		Long: `Compare the ledger with what the chain and the outcome stream say, and name every difference. Nothing is changed.
-Without --chain only the ledger itself is checked, and with a reachable bus its receipts against the stream.
+Without --chain only the ledger itself is checked, and with --trust its receipts against the stream.
 Exits with 1 when there are differences.`,
+		Example: `  cocoon reconcile --trust trust.json --chain global.config.json --treasury-key treasury.key
+  cd DATA && cocoon reconcile --ledger ledger.db --trust trust.json --chain chain.json --treasury-key treasury.key   # of "cocoon up"`,
 		Args: cobra.NoArgs,
 	}
 	addLedgerFlag(cmd)
