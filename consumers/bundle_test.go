@@ -27,7 +27,8 @@ import (
 // bundle is a network with everything but workers: a real server, a real broker on simulated hardware, a tenant.
 type bundle struct {
 	t      *testing.T
-	server *embedded.Server
+	server *embedded.Server // nil when the server is a process of its own
+	url    string           // where the server listens, if it does
 	bus    *streams.Bus
 	net    *enclavetest.Net
 	tenant *enclave.Tenant
@@ -50,12 +51,41 @@ func setup(t *testing.T) *bundle { return setupOn(t, streamstest.Options{}) }
 // setupOn is setup with options for the server.
 func setupOn(t *testing.T, o streamstest.Options) *bundle {
 	t.Helper()
-	b := &bundle{t: t, net: enclavetest.New(t, func(c *broker.Config) { c.LeaseTerm = brokerLease })}
+	b := &bundle{t: t}
 	o.Topology.Lease = streams.Duration(queueLease)
 	b.bus, b.server = streamstest.NewWith(t, o)
-	if o.TCP { // a connection that finds another server on the same port
-		b.bus = streamstest.Connect(t, b.server, streams.Config{URL: b.server.URL()})
+	if o.TCP { // connections that find another server on the same port
+		b.url = b.server.URL()
+		b.bus = b.connect(streams.Config{})
 	}
+	b.open()
+	return b
+}
+
+// setupProcess is setup with the server in a process of its own.
+func setupProcess(t *testing.T) (*bundle, *streamstest.Node) {
+	t.Helper()
+	node := streamstest.NewProcess(t, streams.Topology{Lease: streams.Duration(queueLease)})
+	b := &bundle{t: t, url: node.URL()}
+	b.bus = b.connect(streams.Config{})
+	b.open()
+	return b, node
+}
+
+// connect opens a connection of its own.
+func (b *bundle) connect(s streams.Config) *streams.Bus {
+	b.t.Helper()
+	if s.URL == "" {
+		s.URL = b.url
+	}
+	return streamstest.Connect(b.t, b.server, s)
+}
+
+// open makes everything but the server.
+func (b *bundle) open() {
+	t := b.t
+	t.Helper()
+	b.net = enclavetest.New(t, func(c *broker.Config) { c.LeaseTerm = brokerLease })
 	b.tenant = b.net.Tenant(t)
 	b.seals = enclave.NewSubmission(b.tenant, b.net.Key(t))
 	catalogue, err := b.net.Catalogue.Current()
@@ -64,7 +94,6 @@ func setupOn(t *testing.T, o streamstest.Options) *bundle {
 	}
 	b.route = streams.RouteOf(&catalogue.Models[0])
 	b.serveBroker()
-	return b
 }
 
 // serveBroker answers the workers' calls until the test ends.
@@ -114,29 +143,34 @@ func (b *bundle) worker(engine consumers.Engine, adjust ...func(*consumers.Confi
 // prepare is worker without the start, for tests that set a probe first.
 func (b *bundle) prepare(engine consumers.Engine, adjust ...func(*consumers.Config, *streams.Config)) *running {
 	b.t.Helper()
-	c := consumers.Config{
-		Session: b.net.NewSession(b.t), Engines: map[schemas.ModelID]consumers.Engine{enclavetest.Model: engine},
-		Catalogue: func() *schemas.Catalogue {
-			c, err := b.net.Catalogue.Current()
-			if err != nil {
-				b.t.Error(err)
-			}
-			return c
-		},
-		Environment: schemas.Simulated, Owner: attesttest.Owner, DrainTimeout: 10 * time.Second,
-		Guard: consumers.GuardConfig{MemoryHigh: 1},
-	}
+	c := workerConfig(b.t, b.net, engine)
 	var s streams.Config
 	for _, f := range adjust {
 		f(&c, &s)
 	}
-	r := &running{t: b.t, bus: streamstest.Connect(b.t, b.server, s), done: make(chan struct{})}
+	r := &running{t: b.t, bus: b.connect(s), done: make(chan struct{})}
 	c.Bus = r.bus
 	var err error
 	if r.Worker, err = consumers.NewWorker(c); err != nil {
 		b.t.Fatal(err)
 	}
 	return r
+}
+
+// workerConfig configures a worker of the network, but for its connection.
+func workerConfig(t *testing.T, net *enclavetest.Net, engine consumers.Engine) consumers.Config {
+	return consumers.Config{
+		Session: net.NewSession(t), Engines: map[schemas.ModelID]consumers.Engine{enclavetest.Model: engine},
+		Catalogue: func() *schemas.Catalogue {
+			c, err := net.Catalogue.Current()
+			if err != nil {
+				t.Error(err)
+			}
+			return c
+		},
+		Environment: schemas.Simulated, Owner: attesttest.Owner, DrainTimeout: 10 * time.Second,
+		Guard: consumers.GuardConfig{MemoryHigh: 1},
+	}
 }
 
 // start runs the worker until the test ends or it is stopped.
@@ -262,6 +296,34 @@ func (b *bundle) messages(stream string) uint64 {
 		b.t.Fatal(err)
 	}
 	return s.CachedInfo().State.Msgs
+}
+
+// oneOutcomeEach demands one good outcome for every job, and no other.
+func (b *bundle) oneOutcomeEach(jobs []enclave.SealedJob) {
+	b.t.Helper()
+	if n := b.messages(streams.StreamOutcomes); n != uint64(len(jobs)) {
+		b.t.Errorf("%d outcomes for %d jobs", n, len(jobs))
+	}
+	lost := 0
+	for _, j := range jobs {
+		o, err := b.bus.Outcome(streamstest.Context(b.t), j.Attributes.Tenant, j.Attributes.ID)
+		if errors.Is(err, schemas.KindNotFound) {
+			lost++
+			continue
+		}
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		a, err := b.tenant.OpenResult(o, enclave.Expect{Job: j.Attributes.ID, Envelope: j.Hash, Broker: b.net.Broker.Public()})
+		if err != nil {
+			b.t.Errorf("job %s: %v", j.Attributes.ID, err)
+		} else if err := a.Result.Err(); err != nil {
+			b.t.Errorf("job %s at attempt %d: %v", j.Attributes.ID, a.Grant.Attempt, err)
+		}
+	}
+	if lost > 0 {
+		b.t.Errorf("%d jobs lost", lost)
+	}
 }
 
 // patience is how long a test waits for what must happen. It bounds a broken test, not a slow machine.

@@ -2,11 +2,10 @@ package consumers_test
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
-	"github.com/cocoon-network/cocoon/streams/embedded"
 	"github.com/cocoon-network/cocoon/streams/streamstest"
 )
 
@@ -39,30 +37,22 @@ func chaosSize(t *testing.T, name string, otherwise int) int {
 // chaos is a fleet whose workers live dangerously.
 type chaos struct {
 	*bundle
-	crashes, freezes, drains, faults, runs, restarts atomic.Int64
-	dir, url                                         string
+	node                                                    *streamstest.Node
+	crashes, processes, freezes, drains, faults, runs, cuts atomic.Int64
 
 	mu  sync.Mutex // guards rng
 	rng *rand.Rand
 	up  sync.RWMutex // held for writing while the server is down
 }
 
-// restart stops the server and starts it again on its folder and port.
-func (c *chaos) restart() {
+// cut kills the server with SIGKILL and starts it again on its folder and port.
+func (c *chaos) cut() {
 	c.up.Lock()
 	defer c.up.Unlock()
-	at, err := url.Parse(c.url)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	port, err := strconv.Atoi(at.Port())
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.server.Close()
-	time.Sleep(300 * time.Millisecond)
-	c.server = streamstest.Server(c.t, embedded.Options{Dir: c.dir, Port: port})
-	c.restarts.Add(1)
+	c.node.Kill()
+	time.Sleep(time.Duration(c.roll(500)) * time.Millisecond) // everybody notices
+	c.node.Start()
+	c.cuts.Add(1)
 	c.eventually("the server answers again", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -90,8 +80,46 @@ func (c *chaos) decide(streams.Write, int) streamstest.Fault {
 	return streamstest.None
 }
 
+// points are the places where a worker may die.
+var points = []consumers.Point{
+	consumers.PointTaken, consumers.PointGranted, consumers.PointRunning, consumers.PointAnswered, consumers.PointPublished,
+}
+
+// processLife is the life of a worker that is a process of its own: it ends with SIGKILL.
+func (c *chaos) processLife(over context.Context) {
+	p := c.process(shift{
+		Slots: 8, Took: time.Duration(c.roll(60)) * time.Millisecond, Stop: points[c.roll(len(points))], Luck: int64(5 + c.roll(60)),
+	})
+	defer p.kill()
+	for {
+		select {
+		case line, alive := <-p.said:
+			switch {
+			case !alive:
+				if over.Err() == nil {
+					c.t.Error("a worker process ended by itself")
+				}
+				return
+			case strings.HasPrefix(line, string(consumers.PointRunning)):
+				c.runs.Add(1)
+			}
+			if strings.HasSuffix(line, " true") {
+				c.crashes.Add(1)
+				c.processes.Add(1)
+				return
+			}
+		case <-over.Done():
+			return
+		}
+	}
+}
+
 // life runs one worker from its start to its death, or to the end of the shift.
 func (c *chaos) life(shift context.Context) {
+	if c.roll(4) == 0 {
+		c.processLife(shift)
+		return
+	}
 	engine := stub.New(stub.Options{Slots: 8, Took: time.Duration(c.roll(60)) * time.Millisecond, Chunks: 5, Script: func(*consumers.Request) stub.Act {
 		c.runs.Add(1)
 		return stub.Act{}
@@ -99,13 +127,10 @@ func (c *chaos) life(shift context.Context) {
 	c.up.RLock()
 	w := c.prepare(engine, func(k *consumers.Config, s *streams.Config) {
 		k.DrainTimeout = 500 * time.Millisecond
-		s.Intercept, s.URL = (&streamstest.Faults{Decide: c.decide}).Intercept, c.url
+		s.Intercept = (&streamstest.Faults{Decide: c.decide}).Intercept
 	})
 	c.up.RUnlock()
-	fate, luck := c.roll(10), int64(5+c.roll(60))
-	at := []consumers.Point{
-		consumers.PointTaken, consumers.PointGranted, consumers.PointRunning, consumers.PointAnswered, consumers.PointPublished,
-	}[c.roll(5)]
+	fate, luck, at := c.roll(10), int64(5+c.roll(60)), points[c.roll(len(points))]
 	var seen atomic.Int64
 	doomed := make(chan struct{})
 	var once sync.Once
@@ -138,8 +163,8 @@ func (c *chaos) life(shift context.Context) {
 	w.end()
 }
 
-// TestChaos: workers crash at every point, freeze past their leases and drain, one write in fifty fails, and the server
-// restarts; in the end every job has exactly one outcome, which its tenant can open, and the queue is empty.
+// TestChaos: workers crash at every point, as processes too, freeze past their leases and drain, one write in fifty fails, and
+// the server is killed; in the end every job has exactly one outcome, which its tenant can open, and the queue is empty.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -147,16 +172,18 @@ func TestChaos(t *testing.T) {
 	}
 	jobs, kills := chaosSize(t, "JOBS", 400), chaosSize(t, "KILLS", 4)
 	seed := uint64(chaosSize(t, "SEED", 1))
-	dir := t.TempDir()
-	c := &chaos{bundle: setupOn(t, streamstest.Options{TCP: true, Dir: dir}), dir: dir, rng: rand.New(rand.NewPCG(seed, seed))}
-	c.url = c.server.URL()
+	c := &chaos{rng: rand.New(rand.NewPCG(seed, seed))}
+	c.bundle, c.node = setupProcess(t)
+	more := func(n int) []enclave.SealedJob {
+		return c.submit(n, func(a *schemas.Attributes) {
+			a.Attempts, a.Class = schemas.MaxAttempts, schemas.Classes()[c.roll(3)]
+			a.Time = time.Now().UTC().Truncate(time.Second)
+			a.Expiry = a.Time.Add(12 * time.Hour)
+		})
+	}
 	var sealed []enclave.SealedJob
 	for len(sealed) < jobs {
-		sealed = append(sealed, c.submit(min(1000, jobs-len(sealed)), func(a *schemas.Attributes) {
-			a.Attempts, a.Class = schemas.MaxAttempts, schemas.Classes()[c.roll(3)]
-			a.Expiry = time.Now().UTC().Add(12 * time.Hour).Truncate(time.Second)
-			a.Time = time.Now().UTC().Truncate(time.Second)
-		})...)
+		sealed = append(sealed, more(min(1000, jobs-len(sealed)))...)
 	}
 	shift, over := context.WithCancel(t.Context())
 	var fleet sync.WaitGroup
@@ -167,13 +194,13 @@ func TestChaos(t *testing.T) {
 			}
 		})
 	}
-	began, restarts := time.Now(), int64(1+jobs/5000)
-	for c.queued() > 0 || c.crashes.Load() < int64(kills) || c.restarts.Load() < restarts {
-		if c.crashes.Load()*(restarts+1) >= (c.restarts.Load()+1)*int64(kills) && c.restarts.Load() < restarts {
-			c.restart()
+	began, cuts := time.Now(), int64(1+jobs/5000)
+	for c.queued() > 0 || c.crashes.Load() < int64(kills) || c.cuts.Load() < cuts {
+		if c.crashes.Load()*(cuts+1) >= (c.cuts.Load()+1)*int64(kills) && c.cuts.Load() < cuts {
+			c.cut()
 		}
 		if c.queued() == 0 { // too quick: more work, so that all deaths happen
-			sealed = append(sealed, c.submit(100, func(a *schemas.Attributes) { a.Attempts = schemas.MaxAttempts })...)
+			sealed = append(sealed, more(100)...)
 		}
 		if time.Since(began) > 50*time.Minute {
 			t.Fatal("does not end")
@@ -182,36 +209,9 @@ func TestChaos(t *testing.T) {
 	}
 	over()
 	fleet.Wait()
-	c.check(sealed)
-	t.Logf("seed %d: %d jobs, %d runs (%.2f %% twice), %d crashes, %d freezes, %d drains, %d restarts of the server, %d failed writes, %v",
+	c.oneOutcomeEach(sealed)
+	t.Logf("seed %d: %d jobs, %d runs (%.2f %% twice), %d crashes (%d of them kill -9 of a process), %d freezes, %d drains, "+
+		"%d kill -9 of the server, %d failed writes, %v",
 		seed, len(sealed), c.runs.Load(), 100*float64(c.runs.Load()-int64(len(sealed)))/float64(len(sealed)),
-		c.crashes.Load(), c.freezes.Load(), c.drains.Load(), c.restarts.Load(), c.faults.Load(), time.Since(began).Round(time.Second))
-}
-
-// check demands one good outcome for every job, and no other.
-func (c *chaos) check(jobs []enclave.SealedJob) {
-	c.t.Helper()
-	if n := c.messages(streams.StreamOutcomes); n != uint64(len(jobs)) {
-		c.t.Errorf("%d outcomes for %d jobs", n, len(jobs))
-	}
-	lost := 0
-	for _, j := range jobs {
-		o, err := c.bus.Outcome(streamstest.Context(c.t), j.Attributes.Tenant, j.Attributes.ID)
-		if errors.Is(err, schemas.KindNotFound) {
-			lost++
-			continue
-		}
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		a, err := c.tenant.OpenResult(o, enclave.Expect{Job: j.Attributes.ID, Envelope: j.Hash, Broker: c.net.Broker.Public()})
-		if err != nil {
-			c.t.Errorf("job %s: %v", j.Attributes.ID, err)
-		} else if err := a.Result.Err(); err != nil {
-			c.t.Errorf("job %s at attempt %d: %v", j.Attributes.ID, a.Grant.Attempt, err)
-		}
-	}
-	if lost > 0 {
-		c.t.Errorf("%d jobs lost", lost)
-	}
+		c.crashes.Load(), c.processes.Load(), c.freezes.Load(), c.drains.Load(), c.cuts.Load(), c.faults.Load(), time.Since(began).Round(time.Second))
 }

@@ -19,7 +19,7 @@ import (
 // nodeEnv turns a test binary into one server of a cluster, see Main.
 const nodeEnv = "COCOON_STREAMSTEST_NODE"
 
-// Main runs the tests of a package that uses [NewCluster]; call it from TestMain. It is the same program that serves as a
+// Main runs the tests of a package that uses [NewCluster] or [NewProcess]; call it from TestMain. It is the same program that serves as a
 // node: a process of its own, to be killed without mercy.
 func Main(m *testing.M) int {
 	if spec := os.Getenv(nodeEnv); spec != "" {
@@ -28,13 +28,17 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// Node is one server of a cluster.
+// Node is one server in a process of its own, alone or in a cluster.
 type Node struct {
 	// Name is the server's name.
-	Name        string
-	Port, Route int
-	Routes      string
-	Dir         string
+	Name string
+	// Port is where clients connect.
+	Port int
+	// Route is where the other nodes connect, and Routes are the URLs of all; both are empty for a server alone.
+	Route  int    `json:",omitempty"`
+	Routes string `json:",omitempty"`
+	// Dir keeps the state over kills.
+	Dir string
 
 	t     testing.TB
 	cmd   *exec.Cmd
@@ -51,10 +55,14 @@ func serveNode(spec string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	s, err := server.NewServer(&server.Options{
+	options := &server.Options{
 		ServerName: n.Name, Host: "127.0.0.1", Port: n.Port, JetStream: true, StoreDir: n.Dir, NoSigs: true, NoLog: true,
-		Cluster: server.ClusterOpts{Name: "streamstest", Host: "127.0.0.1", Port: n.Route}, Routes: server.RoutesFromStr(n.Routes),
-	})
+	}
+	if n.Routes != "" {
+		options.Cluster = server.ClusterOpts{Name: "streamstest", Host: "127.0.0.1", Port: n.Route}
+		options.Routes = server.RoutesFromStr(n.Routes)
+	}
+	s, err := server.NewServer(options)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -87,6 +95,9 @@ func (n *Node) Start() {
 	}
 }
 
+// URL is where clients connect.
+func (n *Node) URL() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.Port) }
+
 // Kill is kill -9.
 func (n *Node) Kill() {
 	_ = n.cmd.Process.Kill()
@@ -94,9 +105,35 @@ func (n *Node) Kill() {
 	_ = n.stdin.Close()
 }
 
+// NewProcess starts one server in a process of its own with the topology applied. It fails when the package has no TestMain
+// that calls Main.
+func NewProcess(t testing.TB, topology streams.Topology) *Node {
+	t.Helper()
+	n := &Node{Name: "alone", Port: freePort(t), Dir: t.TempDir(), t: t}
+	n.Start()
+	t.Cleanup(n.Kill)
+	Cluster{n}.apply(t, topology)
+	return n
+}
+
+// apply applies a topology as soon as the servers take it.
+func (c Cluster) apply(t testing.TB, topology streams.Topology) {
+	t.Helper()
+	bus := c.Connect(t, streams.Config{})
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		_, err := bus.Apply(t.Context(), topology)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the servers do not take the topology: %v", err)
+		}
+	}
+}
+
 // NewCluster starts three servers with the topology applied at three replicas. It skips under -short, and fails when the
 // package has no TestMain that calls Main.
-func NewCluster(t *testing.T, topology streams.Topology) Cluster {
+func NewCluster(t testing.TB, topology streams.Topology) Cluster {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts three server processes")
@@ -114,16 +151,8 @@ func NewCluster(t *testing.T, topology streams.Topology) Cluster {
 		t.Cleanup(n.Kill)
 	}
 	topology.Replicas = 3
-	bus := c.Connect(t, streams.Config{})
-	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		_, err := bus.Apply(t.Context(), topology)
-		if err == nil {
-			return c
-		}
-		if time.Now().After(end) {
-			t.Fatalf("no cluster: %v", err)
-		}
-	}
+	c.apply(t, topology)
+	return c
 }
 
 // Connect opens a bus that follows the cluster through the loss of a node; it ends with the test.
@@ -131,7 +160,7 @@ func (c Cluster) Connect(t testing.TB, conf streams.Config) *streams.Bus {
 	t.Helper()
 	var urls []string
 	for _, n := range c {
-		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", n.Port))
+		urls = append(urls, n.URL())
 	}
 	conf.URL = strings.Join(urls, ",")
 	if conf.ConnectTimeout == 0 {

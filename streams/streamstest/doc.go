@@ -6,7 +6,8 @@
 //
 //   - [Faults] makes writes fail in the two ways that matter: lost, or done but reported as failed.
 //   - [Bubble] runs a test with a whole server under fake time: leases, retries and windows of hours in milliseconds.
-//   - [NewCluster] runs three servers as processes of their own, to be killed with SIGKILL.
+//   - [NewProcess] runs a server in a process of its own, to be killed with SIGKILL and started again on its state.
+//   - [NewCluster] runs three servers as processes of their own, to be killed likewise.
 //
 // Everything ends with the test; nothing is shared between tests, so they may all run in parallel.
 package streamstest
