@@ -20,7 +20,7 @@ const buildKind = "full"
 // addVerbs hangs in every verb.
 func addVerbs(root *cobra.Command) {
 	models := producerscli.ModelsCommand()
-	models.AddCommand(enclavecli.ModelsSeal(), localModels())
+	models.AddCommand(enclavecli.ModelsSeal(), enclavecli.ModelsPublish(), localModels())
 	for group, verbs := range map[string][]*cobra.Command{
 		groupRun: {
 			demoCommand(), upCommand(), workerCommand(), consumerscli.Engine(tiny.FS()), producerscli.GatewayCommand(),

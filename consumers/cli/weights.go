@@ -3,10 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	enclavecli "github.com/cocoon-network/cocoon/enclave/cli"
 	"github.com/cocoon-network/cocoon/enclave/weights"
@@ -14,32 +12,12 @@ import (
 	"github.com/cocoon-network/cocoon/streams"
 )
 
-// objectScheme is the scheme of locations in the network's own object store: "object:<name>".
-const objectScheme = "object"
-
-// objectSource reads packages from the network's object store.
-type objectSource struct{ store *streams.Store }
-
-var _ weights.Source = objectSource{}
-
-// Open implements weights.Source.
-func (s objectSource) Open(ctx context.Context, location string) (io.ReadCloser, error) {
-	name, _ := strings.CutPrefix(location, objectScheme+":")
-	if !schemas.ValidToken(name) {
-		return nil, schemas.FieldError("locations", "object: must be followed by one token of a-z, 0-9, _ and -")
-	}
-	r, _, err := s.store.Open(ctx, name)
-	return r, err
-}
-
 // fetch puts the verified weights of a model into dir, which is empty before, and again after a failure.
 func (f *following) fetch(ctx context.Context, m *schemas.Model, dir string) error {
 	if len(m.Locations) == 0 {
 		return f.copyPlain(ctx, m, dir)
 	}
-	sources := weights.DefaultSources()
-	sources[objectScheme] = objectSource{f.bus.Store(streams.StoreWeights)}
-	r, err := sources.Open(ctx, m.Locations)
+	r, err := enclavecli.Sources(f.bus.Store(streams.StoreWeights)).Open(ctx, m.Locations)
 	if err != nil {
 		return err
 	}

@@ -80,61 +80,84 @@ func catalogueAdd(n *noun[schemas.Catalogue, *schemas.Catalogue]) *cobra.Command
 	return cmd
 }
 
+// modelEntry is a catalogue's entry as flags spell it.
+type modelEntry struct {
+	model                                 schemas.Model
+	prompt, cached, completion, reasoning string
+}
+
+// flags adds the flags of everything that the weights themselves do not say.
+func (e *modelEntry) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&e.model.Format, "format", "gguf", "gguf or safetensors")
+	cmd.Flags().IntVar(&e.model.Context, "context", 0, "largest number of prompt and answer tokens of a job (required)")
+	cmd.Flags().IntVar(&e.model.Shard, "shard", 0, "job stream of the model")
+	cmd.Flags().StringSliceVar(&e.model.Endpoints, "endpoint", []string{"/v1/chat/completions"}, "OpenAI urls that the model answers")
+	cmd.Flags().StringVar(&e.prompt, "price-prompt", "", "TON per million prompt tokens (required)")
+	cmd.Flags().StringVar(&e.cached, "price-cached", "", "TON per million cached prompt tokens")
+	cmd.Flags().StringVar(&e.completion, "price-completion", "", "TON per million answer tokens (required)")
+	cmd.Flags().StringVar(&e.reasoning, "price-reasoning", "", "TON per million reasoning tokens")
+}
+
+// check refuses flags that make no entry; it is asked before anything is stored.
+func (e *modelEntry) check() (err error) {
+	if e.prompt == "" || e.completion == "" || e.model.Context == 0 {
+		return cli.Usagef("--context, --price-prompt and --price-completion are required")
+	}
+	e.model.Price, err = parsePrice(e.prompt, e.cached, e.completion, e.reasoning)
+	return err
+}
+
+// put puts the entry of a model into a draft.
+func (e *modelEntry) put(n *noun[schemas.Catalogue, *schemas.Catalogue], cmd *cobra.Command, path string, id schemas.ModelID) error {
+	ref, err := schemas.ParseModelID(string(id))
+	if err != nil {
+		return err
+	}
+	e.model.ID, e.model.Slug = ref.ID(), ref.Slug()
+	return n.edit(cmd, path, func(c *schemas.Catalogue) error {
+		e.model.Shard = putModel(c, e.model, cmd.Flags().Changed("shard"))
+		return nil
+	})
+}
+
 // addCatalogueModel is `catalogue add model`.
 func addCatalogueModel(n *noun[schemas.Catalogue, *schemas.Catalogue]) *cobra.Command {
-	var m schemas.Model
-	var prompt, cached, completion, reasoning string
+	var e modelEntry
 	cmd := &cobra.Command{
 		Use: "model FILE MODEL", Short: "Add or replace a model", Args: cobra.ExactArgs(2),
 		Long: `MODEL is the full id, name@revision:sha256-…. Prices are in TON per million tokens; cached and reasoning default to
-the price of prompt and completion. An entry with the same id keeps its shard unless --shard says otherwise.`,
+the price of prompt and completion. An entry with the same id keeps its shard unless --shard says otherwise. For a sealed
+package, "cocoon models publish" reads the id from it.`,
 	}
 	format := cli.OutputFlags(cmd)
-	cmd.Flags().StringVar(&m.Format, "format", "gguf", "gguf or safetensors")
-	cmd.Flags().IntVar(&m.Context, "context", 0, "largest number of prompt and answer tokens of a job")
-	cmd.Flags().IntVar(&m.Shard, "shard", 0, "job stream of the model")
-	cmd.Flags().StringSliceVar(&m.Endpoints, "endpoint", []string{"/v1/chat/completions"}, "OpenAI urls that the model answers")
-	cmd.Flags().StringSliceVar(&m.Locations, "location", nil, "where the weights lie: object:NAME, https://… or file://…")
-	cmd.Flags().BoolVar(&m.Sealed, "sealed", false, "the weights are encrypted; the broker releases their key")
-	cmd.Flags().StringVar(&prompt, "price-prompt", "", "TON per million prompt tokens (required)")
-	cmd.Flags().StringVar(&cached, "price-cached", "", "TON per million cached prompt tokens")
-	cmd.Flags().StringVar(&completion, "price-completion", "", "TON per million answer tokens (required)")
-	cmd.Flags().StringVar(&reasoning, "price-reasoning", "", "TON per million reasoning tokens")
+	e.flags(cmd)
+	cmd.Flags().StringSliceVar(&e.model.Locations, "location", nil, "where the weights lie: object:NAME, https://… or file://…")
+	cmd.Flags().BoolVar(&e.model.Sealed, "sealed", false, "the weights are encrypted; the broker releases their key")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if prompt == "" || completion == "" || m.Context == 0 {
-			return cli.Usagef("--context, --price-prompt and --price-completion are required")
-		}
-		ref, err := schemas.ParseModelID(args[1])
-		if err != nil {
+		if err := e.check(); err != nil {
 			return err
 		}
-		m.ID, m.Slug = ref.ID(), ref.Slug()
-		if m.Price, err = parsePrice(prompt, cached, completion, reasoning); err != nil {
+		if err := e.put(n, cmd, args[0], schemas.ModelID(args[1])); err != nil {
 			return err
 		}
-		err = n.edit(cmd, args[0], func(c *schemas.Catalogue) error {
-			putModel(c, m, cmd.Flags().Changed("shard"))
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return cli.One(format, m, modelLines)
+		return cli.One(format, e.model, modelLines)
 	}
 	return cmd
 }
 
-// putModel adds a model at its place, or replaces the entry with its id. A shard is kept for ever unless it was named.
-func putModel(c *schemas.Catalogue, m schemas.Model, shardNamed bool) {
+// putModel adds a model at its place, or replaces the entry with its id, and returns its shard. A shard is kept for ever
+// unless it was named.
+func putModel(c *schemas.Catalogue, m schemas.Model, shardNamed bool) int {
 	at, found := slices.BinarySearchFunc(c.Models, m.ID, func(have schemas.Model, id schemas.ModelID) int { return strings.Compare(string(have.ID), string(id)) })
 	if !found {
 		c.Models = slices.Insert(c.Models, at, m)
-		return
+		return m.Shard
 	}
 	if !shardNamed {
 		m.Shard = c.Models[at].Shard
 	}
 	c.Models[at] = m
+	return m.Shard
 }
 
 // parsePrice reads the four prices; empty ones take those of their kind.

@@ -5,7 +5,7 @@
 // [BrokerCall], the transport of enclave.Session. [ServeBroker] runs a broker on a bus: it follows policy, catalogue, credit
 // and standings, answers every verb, publishes keys and stores decisions. [WeightsKey] is what sealing weights begins with.
 //
-// The verbs are functions that return a *cobra.Command: [Broker], [Keys], [Receipt], [ModelsSeal] and those of attestation
+// The verbs are functions that return a *cobra.Command: [Broker], [Keys], [Receipt], [ModelsSeal], [ModelsPublish] and those of attestation
 // and documents. [BenchSeal] and [BenchBroker] measure the enclave's work beside its physical floor.
 //
 // Nothing here decides: decisions are in enclave and enclave/broker, the message system in streams. What is read from the

@@ -5,7 +5,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -34,7 +33,7 @@ func ModelsSeal() *cobra.Command {
 		Long: `Seal a folder of weights into one package that only workers can open which the network's policy admits for the
 model. The package may lie anywhere: -f FILE writes it to a file for any web server, --put stores it in the network's
 own object store. The model's id, which is printed, contains the root of the weights: put it into the catalogue with
-"cocoon catalogue add" and into the policy with "cocoon policy add".
+"cocoon models publish" and into the policy with "cocoon policy add model".
 
 The operators of the network never see the weights; the brokers' evidence is verified before anything is sealed to them.`,
 		Args: cobra.ExactArgs(1),
@@ -50,9 +49,7 @@ The operators of the network never see the weights; the brokers' evidence is ver
 		if (f.out == "") == !f.put {
 			return cli.Usagef("say where the package goes: -f FILE or --put")
 		}
-		for name, to := range map[string]*string{"nats": &f.NATS, "creds": &f.Creds, "trust": &f.Trust, "simulated": &f.Simulated} {
-			*to = cmd.Flags().Lookup(name).Value.String()
-		}
+		f.NetworkConfig = networkConfig(cmd)
 		if f.name == "" {
 			f.name = filepath.Base(filepath.Clean(args[0]))
 		}
@@ -143,15 +140,6 @@ func (f *sealFlags) toStore(ctx context.Context, bus *streams.Bus, dir string, k
 	if err != nil {
 		return sealedModel{}, err
 	}
-	if _, err := spool.Seek(0, io.SeekStart); err != nil {
-		return sealedModel{}, schemas.Errorf(schemas.KindUnavailable, "%w", err)
-	}
-	ref, err := schemas.ParseModelID(string(sealed.Model))
-	if err != nil {
-		return sealedModel{}, err
-	}
-	if _, err := bus.Store(streams.StoreWeights).Put(ctx, ref.Slug(), spool); err != nil {
-		return sealedModel{}, err
-	}
-	return sealedModel{sealed, "object:" + ref.Slug()}, nil
+	location, err := putPackage(ctx, bus.Store(streams.StoreWeights), sealed.Model, spool)
+	return sealedModel{sealed, location}, err
 }

@@ -38,6 +38,14 @@ func networkFlags(cmd *cobra.Command) {
 	cmd.Flags().String("simulated", "", "folder of the simulated hardware; only for networks whose environment is simulated")
 }
 
+// networkConfig reads the flags of networkFlags.
+func networkConfig(cmd *cobra.Command) (c NetworkConfig) {
+	for name, to := range map[string]*string{"nats": &c.NATS, "creds": &c.Creds, "trust": &c.Trust, "simulated": &c.Simulated} {
+		*to = cmd.Flags().Lookup(name).Value.String()
+	}
+	return c
+}
+
 // network is a connection with a verifier over it.
 type network struct {
 	bus        *streams.Bus

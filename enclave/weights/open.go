@@ -53,6 +53,12 @@ func cut(err error) error {
 // Model is the full id of the model that the package says it is; Extract verifies it.
 func (p *Package) Model() schemas.ModelID { return p.head.Model }
 
+// Size is the size of the whole package in bytes.
+func (p *Package) Size() uint64 { return uint64(len(Magic)+4+len(p.raw)) + p.head.Size }
+
+// ID tells packages apart: every one has a key of its own, sealed afresh, in its head.
+func (p *Package) ID() schemas.Hash { return schemas.HashOf(p.raw) }
+
 // Key is the brokers' weights key that the package's key is sealed to.
 func (p *Package) Key() schemas.KeyID { return p.head.Key }
 
