@@ -9,8 +9,6 @@ import (
 	"github.com/spf13/pflag"
 
 	consumerscli "github.com/cocoon-network/cocoon/consumers/cli"
-	"github.com/cocoon-network/cocoon/enclave/attest"
-	"github.com/cocoon-network/cocoon/enclave/tdx"
 	"github.com/cocoon-network/cocoon/schemas"
 )
 
@@ -31,6 +29,6 @@ func networkChecks(doctorOptions) []check { return nil }
 func simulatedFlags(*pflag.FlagSet) {}
 
 // bootSimulated refuses: this build knows no simulated hardware.
-func bootSimulated(context.Context, workerConfig, schemas.Trust) (*attest.Machine, *tdx.Collateral, error) {
-	return nil, nil, &schemas.Error{Kind: schemas.KindUnsupported, Field: "simulated", Message: "this build runs on real hardware only"}
+func bootSimulated(context.Context, workerConfig, schemas.Trust) (hardware, error) {
+	return hardware{}, &schemas.Error{Kind: schemas.KindUnsupported, Field: "simulated", Message: "this build runs on real hardware only"}
 }

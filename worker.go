@@ -132,7 +132,7 @@ func runWorker(ctx context.Context, conf workerConfig, cmd *cobra.Command) error
 	if err != nil {
 		return err
 	}
-	machine, collateral, err := bootMachine(ctx, conf, trust)
+	hw, err := bootMachine(ctx, conf, trust)
 	if err != nil {
 		return err
 	}
@@ -158,10 +158,11 @@ func runWorker(ctx context.Context, conf workerConfig, cmd *cobra.Command) error
 	}
 	defer stopTraces()
 	o := consumerscli.WorkerOptions{
-		Bus: bus, Trust: trust, Attester: machine, Collateral: collateral, Owner: owner, Models: conf.Models,
+		Bus: bus, Trust: trust, Attester: hw.machine, Collateral: hw.collateral, Owner: owner, Models: conf.Models,
 		OpenEngine: open, WeightsDir: conf.Weights, PlainDir: conf.Plain,
 		Ask: schemas.BasisPoints(conf.Ask * float64(schemas.One)), Host: conf.Host, Version: thisBuild().Version,
 		DrainTimeout: conf.Drain, Metrics: consumers.NewMetrics(registry), Tracer: tracer, Log: log,
+		Guard: consumers.GuardConfig{Gauges: hw.gauges},
 	}
 	if conf.Attested {
 		o.Login = func(ctx context.Context, s *enclave.Session) (*streams.Bus, error) {
@@ -171,8 +172,16 @@ func runWorker(ctx context.Context, conf workerConfig, cmd *cobra.Command) error
 	return consumerscli.RunWorker(ctx, o)
 }
 
+// hardware is what a worker runs on.
+type hardware struct {
+	machine    *attest.Machine
+	collateral *tdx.Collateral
+	// gauges read what the machine has to spare; nil for main memory alone.
+	gauges []consumers.Gauge
+}
+
 // bootMachine boots the machine that this worker runs on, real or, where the build has it, simulated.
-func bootMachine(ctx context.Context, conf workerConfig, trust schemas.Trust) (*attest.Machine, *tdx.Collateral, error) {
+func bootMachine(ctx context.Context, conf workerConfig, trust schemas.Trust) (hardware, error) {
 	if conf.Simulated != "" {
 		return bootSimulated(ctx, conf, trust)
 	}

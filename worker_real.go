@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 
+	"github.com/cocoon-network/cocoon/consumers"
+	consumerscli "github.com/cocoon-network/cocoon/consumers/cli"
 	"github.com/cocoon-network/cocoon/enclave/attest"
 	"github.com/cocoon-network/cocoon/enclave/nvidia"
 	"github.com/cocoon-network/cocoon/enclave/tdx"
@@ -14,28 +16,28 @@ import (
 
 // bootReal boots the trust domain that this process runs in: it measures the configuration and the root keys that it
 // obeys, so that nobody can give it others later without the quote showing it.
-func bootReal(ctx context.Context, conf workerConfig, trust schemas.Trust) (*attest.Machine, *tdx.Collateral, error) {
+func bootReal(ctx context.Context, conf workerConfig, trust schemas.Trust) (hardware, error) {
 	td, err := guest.Open(guest.Options{})
 	if err != nil {
-		return nil, nil, err
+		return hardware{}, err
 	}
 	if conf.Measured == "" {
-		return nil, nil, cli.Usagef("--measured is required on real hardware: the configuration bundle that the policy names")
+		return hardware{}, cli.Usagef("--measured is required on real hardware: the configuration bundle that the policy names")
 	}
 	bundle, err := os.ReadFile(conf.Measured)
 	if err != nil {
-		return nil, nil, cli.Usagef("--measured: %w", err)
+		return hardware{}, cli.Usagef("--measured: %w", err)
 	}
 	gpus, err := nvidia.Open()
 	if err != nil {
-		return nil, nil, err
+		return hardware{}, err
 	}
 	machine, err := attest.Boot(ctx, attest.MachineOptions{
 		TD: td, GPUs: &nvidia.Collector{Library: gpus, Stapler: &nvidia.Responder{}},
 		Config: schemas.HashOf(bundle), PolicyRoot: trust.Roots.Hash(),
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	return machine, tdx.NewCollateral(tdx.CollateralOptions{Source: &tdx.Service{}}), nil
+	return hardware{
+		machine: machine, collateral: tdx.NewCollateral(tdx.CollateralOptions{Source: &tdx.Service{}}),
+		gauges: []consumers.Gauge{consumers.HostMemory{}, consumerscli.GPUs(gpus.Vitals)},
+	}, err
 }

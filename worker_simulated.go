@@ -7,9 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/cocoon-network/cocoon/enclave/attest"
 	"github.com/cocoon-network/cocoon/enclave/sim"
-	"github.com/cocoon-network/cocoon/enclave/tdx"
 	"github.com/cocoon-network/cocoon/schemas"
 )
 
@@ -20,10 +18,10 @@ func simulatedFlags(f *pflag.FlagSet) {
 }
 
 // bootSimulated boots a simulated machine with one simulated GPU.
-func bootSimulated(ctx context.Context, conf workerConfig, trust schemas.Trust) (*attest.Machine, *tdx.Collateral, error) {
+func bootSimulated(ctx context.Context, conf workerConfig, trust schemas.Trust) (hardware, error) {
 	platform, err := sim.Open(conf.Simulated, sim.Options{})
 	if err != nil {
-		return nil, nil, err
+		return hardware{}, err
 	}
 	image := conf.Image
 	if image == "" {
@@ -31,7 +29,7 @@ func bootSimulated(ctx context.Context, conf workerConfig, trust schemas.Trust) 
 	}
 	machine, err := platform.Boot(ctx, sim.MachineSpec{Name: conf.Host, Image: image, GPUs: 1, PolicyRoot: trust.Roots.Hash()})
 	if err != nil {
-		return nil, nil, err
+		return hardware{}, err
 	}
-	return machine, platform.Collateral(), nil
+	return hardware{machine: machine, collateral: platform.Collateral()}, nil
 }

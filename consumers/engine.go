@@ -53,7 +53,8 @@ type Engine interface {
 }
 
 // Stream is the answer to one request. A stream may also have Usage() (u schemas.Usage, exact bool): what the request has
-// cost so far, valid as well after Next has failed, so that a request that was cancelled has its price.
+// cost so far. It may be called at any time from any goroutine, and after Next has failed, so that a request that was cancelled
+// has its price and one that does not stream shows that it moves.
 type Stream interface {
 	// Next blocks for the next event. The last event carries Done; after it Next returns io.EOF. Any other error ends
 	// the stream without a result: the request failed or was cancelled, and may be run again when

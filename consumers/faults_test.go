@@ -258,23 +258,43 @@ func TestWorkerDrains(t *testing.T) {
 	}
 }
 
-// TestWorkerHungEngine: jobs of an engine that stands still go back, and it is restarted before it gets more.
+// TestWorkerHungEngine: jobs of an engine that stands still go back, and it is restarted before it gets more, whether or not
+// they stream, and also when it never says a word.
 func TestWorkerHungEngine(t *testing.T) {
 	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		stream bool
+		after  int
+		stall  time.Duration
+	}{
+		{"while it streams", true, 5, time.Second},
+		{"while it computes", false, 5, time.Second},
+		{"before it begins", false, 0, 200 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			hungEngine(t, c.stream, c.after, c.stall)
+		})
+	}
+}
+
+// hungEngine runs a job whose engine hangs after some chunks.
+func hungEngine(t *testing.T, stream bool, after int, stall time.Duration) {
 	b := setup(t)
 	var hung atomic.Bool
 	hung.Store(true)
-	engine := newStub(2, func(*consumers.Request) stub.Act { return stub.Act{Hang: hung.Load(), FailAt: 5} })
+	engine := newStub(2, func(*consumers.Request) stub.Act { return stub.Act{Hang: hung.Load(), FailAt: after} })
 	var restarts atomic.Int64
 	b.worker(engine, func(c *consumers.Config, _ *streams.Config) {
-		c.StallTimeout = time.Second
+		c.StallTimeout = stall
 		c.Restart = func(context.Context, schemas.ModelID) error {
 			restarts.Add(1)
 			hung.Store(false)
 			return nil
 		}
 	})
-	j := b.seal(request("stuck", true))
+	j := b.seal(request("stuck", stream))
 	b.publish(j)
 	a := b.answer(j)
 	if a.Result.Err() != nil || a.Grant.Attempt != 2 {

@@ -18,8 +18,9 @@ const (
 	maxBusyTries = 8
 )
 
-// usageTeller is what a Stream may offer besides: the usage of a request that was cancelled or broke, valid after Next has
-// returned an error. exact is false when it is an estimate; nothing is charged then.
+// usageTeller is what a Stream may offer besides: what the request has used so far. After Next has returned an error it is what
+// a request that was cancelled or broke costs; exact is false when it is an estimate, and nothing is charged then. While the
+// request runs it tells the watchdog that it moves.
 type usageTeller interface {
 	Usage() (u schemas.Usage, exact bool)
 }
@@ -57,8 +58,9 @@ func (t *task) execute(job *enclave.OpenJob) (answer, error) {
 		defer chunks.Close()
 	}
 	l.w.at(pointRunning, t)
+	l.watch.enter(t, stream)
 	a.done, err = t.follow(stream, chunks)
-	t.moved.Store(0)
+	l.watch.leave(t)
 	a.finished = time.Now()
 	if err != nil {
 		if teller, ok := stream.(usageTeller); ok {

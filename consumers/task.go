@@ -2,7 +2,6 @@ package consumers
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"github.com/cocoon-network/cocoon/enclave"
@@ -45,8 +44,8 @@ type task struct {
 	taken    time.Time
 	asked    <-chan enclave.Granted // nil before the grant was asked for
 	counted  bool                   // by the engine; guarded by line.mu
-	// moved is when the engine last said something about this job, as nanoseconds since the worker's start; 0 before.
-	moved atomic.Int64
+	// pulse is for the watchdog.
+	pulse pulse
 }
 
 // newTask takes responsibility for a delivery. Its context ends with the reason why the job must not go on.

@@ -17,9 +17,13 @@ const (
 	maxRevive     = time.Minute
 )
 
-// watchdog notices an engine that hangs. There are two signs: it does not answer three probes in a row, or jobs that
-// stream stand still while nothing else moves either. A job that does not stream gives no sign of life before its
-// answer; only its deadline and Config.JobTimeout bound it.
+// firstPatience is how many times Config.StallTimeout a job may take to give its first sign of life: it may wait for its turn
+// inside the engine, and a long prompt takes its time.
+const firstPatience = 5
+
+// watchdog notices an engine that hangs. There are two signs: it does not answer three probes in a row, or jobs stand still
+// while nothing else moves either. A job moves when its stream says something and, as one that does not stream says nothing
+// before its answer, when what it has used grows.
 type watchdog struct {
 	line *line
 	// last is when any job of the line last moved, in nanoseconds since the worker's start.
@@ -27,11 +31,47 @@ type watchdog struct {
 	fails int
 }
 
+// pulse is what the watchdog knows of a job. Times are nanoseconds since the worker's start.
+type pulse struct {
+	// entered is when the job entered the engine, 0 outside of it; moved is when it last moved, 0 before it did.
+	entered, moved atomic.Int64
+	// used tells what the job has used so far; nil when its stream does not tell. It is set before entered.
+	used usageTeller
+	// seen is what it had used at the last look; only the watchdog's goroutine reads it.
+	seen uint64
+}
+
+// now is the time of a pulse.
+func (d *watchdog) now() int64 { return int64(time.Since(d.line.w.started)) }
+
+// enter notes that a job is inside the engine.
+func (d *watchdog) enter(t *task, s Stream) {
+	t.pulse.used, _ = s.(usageTeller)
+	t.pulse.entered.Store(d.now())
+}
+
+// leave notes that it is not any more.
+func (d *watchdog) leave(t *task) { t.pulse.entered.Store(0) }
+
 // moved notes that a job's engine said something.
 func (d *watchdog) moved(t *task) {
-	now := int64(time.Since(d.line.w.started))
-	t.moved.Store(now)
+	now := d.now()
+	t.pulse.moved.Store(now)
 	d.last.Store(now)
+}
+
+// look notes which jobs have used more than at the last look.
+func (d *watchdog) look() {
+	d.line.each(func(t *task) {
+		p := &t.pulse
+		if p.entered.Load() == 0 || p.used == nil {
+			return
+		}
+		if u, _ := p.used.Usage(); u.Total() != p.seen {
+			p.seen = u.Total()
+			d.moved(t)
+		}
+	})
 }
 
 // run watches until ctx ends.
@@ -49,6 +89,7 @@ func (d *watchdog) run(ctx context.Context) {
 		} else if d.fails++; ctx.Err() != nil {
 			return
 		}
+		d.look()
 		switch {
 		case d.fails >= maxProbeFails:
 			d.revive(ctx, "does not answer")
@@ -66,15 +107,20 @@ func (d *watchdog) probe(ctx context.Context) bool {
 	return err == nil
 }
 
-// stalled reports whether a streaming job, and with it everything else in the engine, has stood still for too long.
+// stalled reports whether a job, and with it everything else in the engine, has stood still for too long.
 func (d *watchdog) stalled() (stalled bool) {
-	deadline := int64(time.Since(d.line.w.started) - d.line.w.c.StallTimeout)
-	if d.last.Load() > deadline {
+	now, patience := d.now(), int64(d.line.w.c.StallTimeout)
+	if now-d.last.Load() < patience {
 		return false
 	}
 	d.line.each(func(t *task) {
-		if moved := t.moved.Load(); moved > 0 && moved <= deadline {
-			stalled = true
+		entered, moved := t.pulse.entered.Load(), t.pulse.moved.Load()
+		switch {
+		case entered == 0:
+		case moved == 0:
+			stalled = stalled || now-entered >= firstPatience*patience
+		default:
+			stalled = stalled || now-moved >= patience
 		}
 	})
 	return stalled

@@ -54,8 +54,9 @@ type Config struct {
 	DrainTimeout time.Duration
 	// JobTimeout bounds one run of one job; 0 means DefaultJobTimeout. A job's own deadline may end it sooner.
 	JobTimeout time.Duration
-	// StallTimeout is how long a job that streams may stand still, on an engine where nothing else moves either, before
-	// the engine is taken for hung. 0 means DefaultStallTimeout.
+	// StallTimeout is how long a job that has begun to answer may stand still, on an engine where nothing else moves either,
+	// before the engine is taken for hung; before its first sign of life a job has five times as long. 0 means
+	// DefaultStallTimeout.
 	StallTimeout time.Duration
 	// Restart brings a hung engine back: it returns when the engine answers again, or an error to be tried again. nil
 	// waits for the engine to recover by itself.

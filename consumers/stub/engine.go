@@ -292,7 +292,7 @@ type stream struct {
 	begun     time.Time
 	deadline  time.Time
 	took      time.Duration
-	at        int
+	at        atomic.Int64  // chunks done
 	over      error         // what Next returns from now on
 	ended     atomic.Bool   // Close was called
 	closed    chan struct{} // closed by Close
@@ -305,14 +305,14 @@ func (s *stream) Next() (consumers.Event, error) {
 	if s.over != nil {
 		return consumers.Event{}, s.over
 	}
-	for s.at < s.e.o.Chunks {
+	for int(s.at.Load()) < s.e.o.Chunks {
 		if err := s.step(); err != nil {
 			return consumers.Event{}, s.end(err)
 		}
-		s.at++
+		at := s.at.Add(1)
 		switch {
 		case !s.streaming:
-		case s.at == s.e.o.Chunks:
+		case int(at) == s.e.o.Chunks:
 			return consumers.Event{Delta: s.e.last}, nil
 		default:
 			return consumers.Event{Delta: s.e.delta}, nil
@@ -328,7 +328,7 @@ func (s *stream) Next() (consumers.Event, error) {
 
 // step waits for the time of one chunk and plays the act.
 func (s *stream) step() error {
-	if s.at == s.act.FailAt {
+	if int(s.at.Load()) == s.act.FailAt {
 		if s.act.Break != nil {
 			return s.act.Break
 		}
@@ -386,12 +386,13 @@ func (s *stream) end(err error) error {
 	return err
 }
 
-// Usage is what was computed until the request was cancelled or broke: the prompt, and its share of the answer.
+// Usage is what was computed so far: the prompt, and its share of the answer.
 func (s *stream) Usage() (schemas.Usage, bool) {
-	if s.act.Uncounted || s.at == 0 {
-		return schemas.Usage{}, s.at == 0
+	at := uint64(s.at.Load())
+	if s.act.Uncounted || at == 0 {
+		return schemas.Usage{}, at == 0
 	}
-	u, share := s.e.o.Usage, func(n uint64) uint64 { return n * uint64(s.at) / uint64(s.e.o.Chunks) }
+	u, share := s.e.o.Usage, func(n uint64) uint64 { return n * at / uint64(s.e.o.Chunks) }
 	return schemas.Usage{Prompt: u.Prompt, Cached: u.Cached, Completion: share(u.Completion), Reasoning: share(u.Reasoning)}, true
 }
 
