@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cocoon-network/cocoon/schemas"
@@ -29,8 +30,12 @@ func (b *Batcher) apply(p plan, logits []float32, err error) error {
 	row := 0
 	for _, part := range p.parts {
 		if part.out {
-			b.advance(part.s, logits[row*b.cfg.Vocab:(row+1)*b.cfg.Vocab], now)
-			row++
+			values := logits[row*b.cfg.row() : (row+1)*b.cfg.row()]
+			if row++; b.cfg.Vector > 0 {
+				b.embed(part.s, values, now)
+			} else {
+				b.advance(part.s, values, now)
+			}
 		}
 	}
 	b.tidy(now)
@@ -45,11 +50,11 @@ func (b *Batcher) advance(s *sequence, logits []float32, now time.Time) {
 		b.drop(s, &schemas.Error{Kind: schemas.KindEngine, Message: "no token could be chosen", Err: err}, now)
 		return
 	}
-	if s.stats.First == 0 {
-		s.stats.First = now.Sub(s.at)
+	if !s.begun {
+		s.begun, s.stats.First = true, now.Sub(s.at)
 	}
 	if b.cfg.End(token.ID) && !s.IgnoreEnd {
-		b.finish(s, "stop", Piece{}, now)
+		b.finish(s, Result{Reason: "stop"}, Piece{}, now)
 		return
 	}
 	s.tokens = append(s.tokens, token.ID)
@@ -60,12 +65,25 @@ func (b *Batcher) advance(s *sequence, logits []float32, now time.Time) {
 	p.Text, p.Tokens = s.text.push(token.Text, token)
 	switch {
 	case s.text.stopped:
-		b.finish(s, "stop", p, now)
+		b.finish(s, Result{Reason: "stop"}, p, now)
 	case s.generated() >= s.MaxTokens:
-		b.finish(s, "length", p, now)
+		b.finish(s, Result{Reason: "length"}, p, now)
 	case p.Text != "" || len(p.Tokens) > 0:
-		s.ticket.put(p, s.stats)
+		s.ticket.put(p, s)
 	}
+}
+
+// embed ends a sequence with the vector of its prompt.
+func (b *Batcher) embed(s *sequence, vector []float32, now time.Time) {
+	for _, v := range vector {
+		if !finite(v) {
+			b.count.Failed++
+			b.drop(s, &schemas.Error{Kind: schemas.KindEngine, Message: "no vector could be computed", Err: errNotFinite}, now)
+			return
+		}
+	}
+	s.stats.First = now.Sub(s.at)
+	b.finish(s, Result{Vector: slices.Clone(vector)}, Piece{}, now)
 }
 
 // choose samples and describes a token.
@@ -83,15 +101,18 @@ func (b *Batcher) choose(s *sequence, logits []float32) (Token, error) {
 }
 
 // finish ends a sequence well.
-func (b *Batcher) finish(s *sequence, reason string, p Piece, now time.Time) {
+func (b *Batcher) finish(s *sequence, r Result, p Piece, now time.Time) {
 	rest, tokens := s.text.flush()
 	p.Text += rest
 	p.Tokens = append(p.Tokens, tokens...)
 	s.stats.Total = now.Sub(s.at)
-	p.Result = &Result{Reason: reason, Stats: s.stats}
-	s.ticket.put(p, s.stats)
+	r.Stats = s.stats
+	p.Result = &r
+	s.ticket.put(p, s)
 	b.count.Finished++
-	b.learn(s)
+	if s.MaxTokens > 0 {
+		b.learn(s)
+	}
 	b.queue.leave(s)
 	b.keep(s, now)
 	notify(b.grown)

@@ -81,12 +81,20 @@ func New(c Config) (*Batcher, error) {
 	return b, nil
 }
 
-// Submit queues a request. It fails with KindInvalid or KindTooLarge when the request can never run, KindBusy when the
-// queue is full, KindUnavailable when the batcher drains or has stopped. Cancelling ctx cancels the request at the next
-// step.
-func (b *Batcher) Submit(ctx context.Context, r Request) (*Ticket, error) {
-	if err := b.cfg.check(&r); err != nil {
-		return nil, err
+// Submit queues requests that belong together: all of them are admitted to the queue or none, and one that fails ends the
+// others. Their pieces come through one ticket, numbered in the order of the requests, each with its N answers in a row.
+// It fails with KindInvalid or KindTooLarge when a request can never run, KindBusy when the queue has no room (an empty one
+// takes any call), KindUnavailable when the batcher drains or has stopped. Cancelling ctx cancels all at the next step.
+func (b *Batcher) Submit(ctx context.Context, rs ...Request) (*Ticket, error) {
+	n := 0
+	for i := range rs {
+		if err := b.cfg.check(&rs[i]); err != nil {
+			return nil, err
+		}
+		n += max(1, rs[i].N)
+	}
+	if n < 1 || n > MaxSequences {
+		return nil, &schemas.Error{Kind: schemas.KindTooLarge, Message: "a call must have 1 to 2048 sequences"}
 	}
 	now := time.Now()
 	b.mu.Lock()
@@ -96,27 +104,30 @@ func (b *Batcher) Submit(ctx context.Context, r Request) (*Ticket, error) {
 		return nil, &schemas.Error{Kind: schemas.KindUnavailable, Message: "the engine has stopped", Err: b.closed}
 	case b.draining:
 		return nil, &schemas.Error{Kind: schemas.KindUnavailable, Message: "the engine is draining"}
-	case len(b.queue.waiting) >= b.cfg.Queue:
+	case len(b.queue.waiting) > 0 && len(b.queue.waiting)+n > b.cfg.Queue:
 		return nil, &schemas.Error{Kind: schemas.KindBusy, Message: "the engine's queue is full"}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &sequence{
-		Request: r, ctx: ctx, ticket: newTicket(cancel),
-		arrival: b.arrivals, at: now, slot: -1,
-		tokens:  slices.Clone(r.Prompt),
-		sampler: newSampler(r.Sampling, r.Prompt),
-		text:    text{stop: r.Stop},
-		stats:   Stats{Prompt: len(r.Prompt)},
+	ticket := newTicket(cancel, n)
+	var all []*sequence
+	for _, r := range rs {
+		all = append(all, newSequences(ctx, ticket, r, len(all), now)...)
 	}
-	if err := s.stale(now); err != nil {
-		cancel(nil)
-		return nil, err
+	for _, s := range all {
+		if err := s.stale(now); err != nil {
+			cancel(nil)
+			return nil, err
+		}
 	}
-	b.arrivals++
-	b.count.Prompt += uint64(len(r.Prompt))
-	b.queue.enter(s)
+	for _, s := range all {
+		s.arrival = b.arrivals
+		b.arrivals++
+		b.count.Prompt += uint64(s.stats.Prompt)
+		ticket.note(s)
+		b.queue.enter(s)
+	}
 	notify(b.wake)
-	return s.ticket, nil
+	return ticket, nil
 }
 
 // Run serves until ctx ends, which cancels all requests, or until the model is broken beyond repair: the error then.
@@ -142,8 +153,8 @@ func (b *Batcher) Run(ctx context.Context) error {
 // step computes outside the lock.
 func (b *Batcher) step(batch Batch) ([]float32, error) {
 	logits, err := guard(func() ([]float32, error) { return b.cfg.Model.Step(batch) })
-	if err == nil && len(logits) != len(batch.Out)*b.cfg.Vocab {
-		err = schemas.Errorf(schemas.KindEngine, "the model returned %d logits for %d rows", len(logits), len(batch.Out))
+	if err == nil && len(logits) != len(batch.Out)*b.cfg.row() {
+		err = schemas.Errorf(schemas.KindEngine, "the model returned %d numbers for %d rows", len(logits), len(batch.Out))
 	}
 	return logits, err
 }

@@ -40,6 +40,9 @@ type Config struct {
 	Model Model
 	// Vocab is the number of tokens the model knows: the length of a row of logits.
 	Vocab int
+	// Vector, if not 0, says that the model gives no logits but one vector of this length for a prompt (an embedding). The
+	// prompts go through the passes one after the other, and requests end with Result.Vector.
+	Vector int
 	// Context is the most tokens of one sequence, prompt and answer together.
 	Context int
 	// Cells is the key-value memory in tokens, shared by all sequences.
@@ -73,6 +76,8 @@ const (
 	MaxTopLogprobs = 20
 	// MaxBias is the most entries of a logit bias.
 	MaxBias = 1024
+	// MaxSequences is the most sequences of one call of Submit.
+	MaxSequences = 2048
 	// minShared is the shortest common beginning worth sharing, in tokens.
 	minShared = 16
 	// maxTenants bounds the memory of who was served how much.
@@ -115,7 +120,15 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// Request is one sequence to generate.
+// row is the length of what the model gives for one token.
+func (c *Config) row() int {
+	if c.Vector > 0 {
+		return c.Vector
+	}
+	return c.Vocab
+}
+
+// Request is one sequence to generate, or N with the same prompt.
 type Request struct {
 	// Tenant is who pays: fairness is among tenants and prefixes are shared within one. With an empty tenant nothing is
 	// shared.
@@ -126,7 +139,10 @@ type Request struct {
 	Deadline time.Time
 	// Prompt has at least one token.
 	Prompt []int32
-	// MaxTokens is the most tokens to generate, at least 1.
+	// N is how many answers are generated; 0 means 1. Their seeds are Sampling.Seed, the next number, and so on. The first
+	// one computes the prompt, the others begin when it is in memory and share it.
+	N int
+	// MaxTokens is the most tokens to generate, at least 1; 0 for a model that gives vectors.
 	MaxTokens int
 	// Sampling says how tokens are chosen.
 	Sampling Sampling
@@ -144,8 +160,12 @@ func (c *Config) check(r *Request) error {
 	switch {
 	case len(r.Prompt) == 0:
 		return schemas.FieldError("prompt", "has no tokens")
-	case r.MaxTokens < 1:
+	case r.N < 0:
+		return schemas.FieldError("n", "must be at least 1")
+	case c.Vector == 0 && r.MaxTokens < 1:
 		return schemas.FieldError("max_tokens", "must be at least 1")
+	case c.Vector > 0 && (r.MaxTokens != 0 || r.N > 1):
+		return schemas.FieldError("max_tokens", "this model gives one vector for a prompt")
 	case len(r.Prompt)+r.MaxTokens > min(c.Context, c.Cells):
 		return &schemas.Error{Kind: schemas.KindTooLarge, Field: "prompt", Message: "prompt and answer do not fit the context"}
 	case len(r.Stop) > MaxStops:

@@ -35,6 +35,7 @@ type fakeModel struct {
 	steps   []Batch
 	failing func(b Batch) error // consulted in the middle of a step
 	noShare bool
+	vector  int // length of the vector that it gives instead of logits
 	wipes   int
 	resets  int
 	wipeErr error
@@ -67,6 +68,15 @@ func answer(prompt []int32, n int) string {
 
 // piece is the text of a token.
 func piece(t int32) string { return string(rune('@' + t)) }
+
+// vectorOf is what a fake that gives vectors must say to a prompt.
+func vectorOf(context []int32, n int) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(next(append(slices.Clone(context), int32(i))))
+	}
+	return v
+}
 
 func (m *fakeModel) context(seq int, pos int32) []int32 {
 	var c []int32
@@ -106,6 +116,10 @@ func (m *fakeModel) Step(b Batch) ([]float32, error) {
 	}
 	var logits []float32
 	for _, o := range b.Out {
+		if m.vector > 0 {
+			logits = append(logits, vectorOf(m.context(b.Seq[o], b.Pos[o]), m.vector)...)
+			continue
+		}
 		row := make([]float32, fakeVocab)
 		row[next(m.context(b.Seq[o], b.Pos[o]))] = 10
 		logits = append(logits, row...)

@@ -104,28 +104,31 @@ func (b *Batcher) start(s *sequence, from *source, n int, now time.Time) {
 	}
 	if s.stats.Preempted == 0 && s.failed == 0 {
 		s.stats.Queue = now.Sub(s.at)
-		s.stats.Cached = len(s.cells)
-		b.count.Shared += uint64(len(s.cells))
+		if s.first == nil {
+			s.stats.Cached = len(s.cells)
+			b.count.Shared += uint64(len(s.cells))
+		}
 		b.queue.charge(s.Tenant, promptPrice*uint64(len(s.tokens)-len(s.cells)))
 	}
 	b.running = append(b.running, s)
 }
 
-// sharable finds the longest beginning of s that is in memory. The last token is always computed: its logits are wanted.
+// sharable finds the longest beginning of s that is in memory: of its tenant, or of its own call. The last token is always
+// computed: its logits are wanted.
 func (b *Batcher) sharable(s *sequence) (from *source, n int) {
-	if s.Tenant == "" || s.suspect {
+	if s.suspect {
 		return nil, 0
 	}
 	best := minShared - 1
 	for _, k := range b.kept {
-		if k.tenant == s.Tenant {
+		if s.Tenant != "" && k.tenant == s.Tenant {
 			if c := min(common(k.tokens, s.tokens), len(s.tokens)-1); c > best {
 				from, best = &source{k.slot, k.cells, k}, c
 			}
 		}
 	}
 	for _, r := range b.running {
-		if r.Tenant == s.Tenant {
+		if s.Tenant != "" && r.Tenant == s.Tenant || r.ticket == s.ticket {
 			if c := min(common(r.tokens[:len(r.cells)], s.tokens), len(s.tokens)-1); c > best {
 				from, best = &source{r.slot, r.cells, nil}, c
 			}
@@ -190,6 +193,8 @@ func (b *Batcher) compose() plan {
 	party := b.running
 	if s := b.suspect(); s != nil {
 		party = []*sequence{s}
+	} else if b.cfg.Vector > 0 {
+		party = party[:min(1, len(party))]
 	}
 	for _, s := range party {
 		if s.decoding() {

@@ -44,12 +44,12 @@ func (q *queue) leave(s *sequence) {
 // charge counts service.
 func (q *queue) charge(tenant string, tokens uint64) { q.served[tenant] += tokens }
 
-// next is the sequence whose turn it is, nil if none waits: the highest priority, then the least served tenant, then the
-// earliest arrival.
+// next is the sequence whose turn it is, nil if there is none: the highest priority, then the least served tenant, then the
+// earliest arrival. Those whose prompt is being computed for them are not in the race yet.
 func (q *queue) next() *sequence {
 	var best *sequence
 	for _, s := range q.waiting {
-		if best == nil || q.before(s, best) {
+		if !s.early() && (best == nil || q.before(s, best)) {
 			best = s
 		}
 	}

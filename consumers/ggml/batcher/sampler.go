@@ -73,6 +73,9 @@ type Logprob struct {
 // errNotFinite: the model computed something that is no probability.
 var errNotFinite = errors.New("the model computed logits that are not finite")
 
+// finite is false for what no honest computation ends in.
+func finite(v float32) bool { return v >= -math.MaxFloat32 && v <= math.MaxFloat32 }
+
 // sampler chooses the tokens of one sequence. It keeps its own random numbers, so that a sequence's choices do not depend
 // on its neighbours.
 type sampler struct {

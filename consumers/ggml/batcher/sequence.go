@@ -3,6 +3,7 @@ package batcher
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cocoon-network/cocoon/schemas"
@@ -13,6 +14,8 @@ type sequence struct {
 	Request
 	ctx    context.Context
 	ticket *Ticket
+	index  int       // its number in the ticket
+	first  *sequence // the one that computes the prompt for this one; nil if it does so itself
 
 	arrival uint64 // order of arrival; kept through preemption, so that a preempted sequence is at the front again
 	at      time.Time
@@ -26,9 +29,34 @@ type sequence struct {
 	sampler *sampler
 	text    text
 	stats   Stats
+	begun   bool // its prompt was computed once
 	suspect bool // it was in a failed step and has not proven itself since
 	failed  int  // steps that failed with this sequence alone in them
 }
+
+// newSequences makes the N sequences of a request; index is the number of the first of them.
+func newSequences(ctx context.Context, ticket *Ticket, r Request, index int, now time.Time) []*sequence {
+	all := make([]*sequence, max(1, r.N))
+	for i := range all {
+		all[i] = &sequence{
+			Request: r, ctx: ctx, ticket: ticket, index: index + i,
+			at: now, slot: -1,
+			tokens:  slices.Clone(r.Prompt),
+			sampler: newSampler(r.Sampling, r.Prompt),
+			text:    text{stop: r.Stop},
+		}
+		r.Sampling.Seed++
+	}
+	all[0].stats.Prompt = len(r.Prompt) // counted once: it is computed once
+	for _, s := range all[1:] {
+		s.first = all[0]
+	}
+	return all
+}
+
+// early reports whether the sequence should let another one compute the prompt first. That one ends or gets there: when
+// it fails, their ticket does, and this one with it.
+func (s *sequence) early() bool { return s.first != nil && !s.first.begun }
 
 // generated is the number of tokens after the prompt.
 func (s *sequence) generated() int { return len(s.tokens) - len(s.Prompt) }
@@ -56,5 +84,5 @@ func (s *sequence) stale(now time.Time) error {
 // fail ends the sequence without a result.
 func (s *sequence) fail(err error, now time.Time) {
 	s.stats.Total = now.Sub(s.at)
-	s.ticket.fail(err, s.stats)
+	s.ticket.fail(err, s)
 }
