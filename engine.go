@@ -22,9 +22,9 @@ func engineBuild() string { return ggml.Build() }
 func engineOpener(conf workerConfig, output io.Writer, log *slog.Logger) (consumerscli.OpenEngine, error) {
 	switch {
 	case conf.Engine == "child":
-		return consumerscli.OpenChild(consumerscli.ChildOptions{Slots: conf.Slots, Threads: conf.Threads, Output: output, Log: log}), nil
+		return consumerscli.OpenChild(consumerscli.ChildOptions{Slots: conf.Slots, Threads: conf.Threads, GPU: conf.GPU, Output: output, Log: log}), nil
 	case conf.Engine == "embedded":
-		return openEmbedded(conf.Slots, conf.Threads, log), nil
+		return openEmbedded(ggml.Options{Slots: conf.Slots, Threads: conf.Threads, GPU: conf.GPU, Log: log}), nil
 	case strings.HasPrefix(conf.Engine, "http://"), strings.HasPrefix(conf.Engine, "https://"), strings.HasPrefix(conf.Engine, "unix:"):
 		return func(_ context.Context, _ string, m schemas.Model) (consumers.Engine, error) {
 			ref, err := schemas.ParseModelID(string(m.ID))
@@ -37,11 +37,15 @@ func engineOpener(conf workerConfig, output io.Writer, log *slog.Logger) (consum
 	return nil, cli.Usagef(`--engine must be child, embedded, or the URL of an OpenAI-compatible server, not %q`, conf.Engine)
 }
 
-// openEmbedded opens the embedded engine on a folder of weights, inside this process.
-func openEmbedded(slots, threads int, log *slog.Logger) consumerscli.OpenEngine {
+// openEmbedded opens the embedded engine on a folder of weights, inside this process. The catalogue says name and context.
+func openEmbedded(o ggml.Options) consumerscli.OpenEngine {
 	return func(ctx context.Context, dir string, m schemas.Model) (consumers.Engine, error) {
-		return ggml.OpenFolder(ctx, dir, ggml.Options{
-			Name: string(m.ID), Slots: slots, Threads: threads, Context: m.Context, Log: log,
-		})
+		o := o
+		o.Name, o.Context = string(m.ID), m.Context
+		e, err := ggml.OpenFolder(ctx, dir, o)
+		if err != nil {
+			return nil, err // not e: a nil *Engine is no nil interface
+		}
+		return e, nil
 	}
 }

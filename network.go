@@ -19,6 +19,7 @@ import (
 
 	"github.com/cocoon-network/cocoon/consumers"
 	consumerscli "github.com/cocoon-network/cocoon/consumers/cli"
+	"github.com/cocoon-network/cocoon/consumers/ggml"
 	"github.com/cocoon-network/cocoon/consumers/ggml/tiny"
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/enclave/attest"
@@ -292,7 +293,7 @@ func (n *network) runWorker(ctx context.Context, slots int) error {
 	}
 	err = consumerscli.RunWorker(ctx, consumerscli.WorkerOptions{
 		Bus: n.bus, Trust: n.trust, Attester: machine, Collateral: n.platform.Collateral(), Owner: wallet.Address(),
-		OpenEngine: openEmbedded(slots, 0, n.conf.Log), Host: hostname(), Version: thisBuild().Version,
+		OpenEngine: openEmbedded(ggml.Options{Slots: slots, Log: n.conf.Log}), Host: hostname(), Version: thisBuild().Version,
 		DrainTimeout: upDrain, Metrics: consumers.NewMetrics(n.conf.Metrics), Tracer: n.conf.Tracer, Log: n.conf.Log,
 	})
 	if err != nil {

@@ -46,6 +46,8 @@ type workerConfig struct {
 	// choose.
 	Slots   int `koanf:"slots"`
 	Threads int `koanf:"threads"`
+	// GPU puts all layers of the embedded engine onto the first GPU; see deploy/gpu.
+	GPU bool `koanf:"gpu"`
 	// Weights is a folder in memory for opened weights; Plain one with weights that are not sealed, by model slug.
 	Weights string `koanf:"weights_dir"`
 	Plain   string `koanf:"plain_dir"`
@@ -90,6 +92,7 @@ new jobs, running ones finish or go back. "cocoon doctor" says why a machine is 
 	f.String("engine", conf.Engine, "child, embedded, or the URL of an OpenAI-compatible server")
 	f.Int("slots", conf.Slots, "sequences that the embedded engine runs at one time")
 	f.Int("threads", 0, "threads of the embedded engine (default: one less than there are cores)")
+	f.Bool("gpu", false, "put all layers of the embedded engine onto the first GPU")
 	f.String("weights-dir", "", "folder in memory for opened weights (default the system's temporary folder)")
 	f.String("plain-dir", "", "folder with weights that are not sealed, one folder per model slug")
 	f.String("measured", "", "configuration bundle to measure (required on real hardware)")

@@ -16,6 +16,7 @@ type peek struct {
 	Model    string          `json:"model"`
 	Stream   bool            `json:"stream"`
 	Messages json.RawMessage `json:"messages"`
+	Input    json.RawMessage `json:"input"`
 }
 
 // read takes the body and finds the engine.
@@ -125,8 +126,11 @@ func (s *Server) tokenize(w http.ResponseWriter, h *http.Request) {
 		return
 	}
 	r := &consumers.Request{URL: consumers.PathCompletions, Body: body}
-	if p.Messages != nil {
+	switch {
+	case p.Messages != nil:
 		r.URL = consumers.PathChat
+	case p.Input != nil:
+		r.URL = consumers.PathEmbeddings
 	}
 	n, exact, err := e.Count(h.Context(), r)
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/cocoon-network/cocoon/consumers"
 	"github.com/cocoon-network/cocoon/consumers/enginetest"
 	"github.com/cocoon-network/cocoon/consumers/ggml"
+	"github.com/cocoon-network/cocoon/consumers/ggml/gguf"
 	"github.com/cocoon-network/cocoon/consumers/ggml/tiny"
 	"github.com/cocoon-network/cocoon/consumers/openai"
 	"github.com/cocoon-network/cocoon/schemas"
@@ -181,6 +182,51 @@ func TestEndpoints(t *testing.T) {
 		if status != 200 || !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %s", want)
 		}
+	}
+}
+
+// TestEmbeddings: a model that gives vectors serves them over HTTP, through the engine for such servers.
+func TestEmbeddings(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Options{})
+	var model bytes.Buffer
+	if err := gguf.Random(&model, gguf.Shape{Architecture: "qwen3", Pooled: true}); err != nil {
+		t.Fatal(err)
+	}
+	vectors, err := ggml.OpenBytes(t.Context(), model.Bytes(), ggml.Options{Slots: 2, Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.server.Add("vectors", vectors); err != nil {
+		t.Fatal(err)
+	}
+	e, err := openai.New(openai.Options{URL: "unix:" + b.socket, Model: "vectors", Poll: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for !e.Capacity().Healthy {
+		<-e.Watch()
+	}
+	body := []byte(`{"model":"vectors","input":["one","two words"]}`)
+	stream, err := e.Submit(t.Context(), &consumers.Request{URL: consumers.PathEmbeddings, Body: body})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	ev, err := stream.Next()
+	if err != nil || ev.Done == nil {
+		t.Fatal(ev, err)
+	}
+	var o struct {
+		Data []struct{ Embedding []float32 }
+	}
+	if err := json.Unmarshal(ev.Done.Body, &o); err != nil || len(o.Data) != 2 || len(o.Data[1].Embedding) != 64 {
+		t.Errorf("%v %.200s", err, ev.Done.Body)
+	}
+	n, exact, err := e.Count(t.Context(), &consumers.Request{URL: consumers.PathEmbeddings, Body: body})
+	if u := ev.Done.Usage; err != nil || !exact || !ev.Done.UsageExact || uint64(n) != u.Prompt || u.Completion != 0 {
+		t.Errorf("counted %d (%v), used %+v, %v", n, exact, u, err)
 	}
 }
 

@@ -48,6 +48,7 @@ type Response struct {
 	Object  string `json:"object"`
 	Model   string `json:"model"`
 	Choices []struct {
+		Index   int `json:"index"`
 		Message struct {
 			Role    string `json:"role"`
 			Content string `json:"content"`
@@ -85,12 +86,17 @@ func (a *Answer) Text() string {
 	return a.Response.Choices[0].Message.Content + a.Response.Choices[0].Text
 }
 
-// Streamed is the content of all chunks.
-func (a *Answer) Streamed() string {
+// Streamed is the content of all chunks of the first choice.
+func (a *Answer) Streamed() string { return a.StreamedChoice(0) }
+
+// StreamedChoice is the content of all chunks of a choice.
+func (a *Answer) StreamedChoice(index int) string {
 	var b strings.Builder
 	for _, c := range a.Chunks {
 		for _, x := range c.Choices {
-			b.WriteString(x.Delta.Content + x.Text)
+			if x.Index == index {
+				b.WriteString(x.Delta.Content + x.Text)
+			}
 		}
 	}
 	return b.String()

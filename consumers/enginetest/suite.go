@@ -32,7 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"Info": testInfo, "Answer": testAnswer, "Stream": testStream, "Limits": testLimits, "Unicode": testUnicode,
 		"CancelByClose": testCancelByClose, "CancelByContext": testCancelByContext, "Deadline": testDeadline,
 		"Concurrency": testConcurrency, "Refusals": testRefusals, "TooLong": testTooLong, "Count": testCount,
-		"Drain": testDrain, "Close": testClose, "Completion": testCompletion,
+		"Drain": testDrain, "Close": testClose, "Completion": testCompletion, "Choices": testChoices,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -403,6 +403,27 @@ func testClose(t *testing.T, s Subject) {
 	}
 	if _, err := s.Engine.Submit(t.Context(), &consumers.Request{URL: consumers.PathChat, Body: Chat("m", s.Question).JSON(t)}); !schemas.Retriable(err) {
 		t.Errorf("submit after close: %v", err)
+	}
+}
+
+// testChoices: several answers to one question, each whole; the question is counted once.
+func testChoices(t *testing.T, s Subject) {
+	const n = 3
+	one := Ask(t, s.Engine, Chat("m", s.Question)).Done.Usage
+	for _, stream := range []bool{false, true} {
+		a := Ask(t, s.Engine, Chat("m", s.Question).With("n", n).With("stream", stream))
+		if len(a.Response.Choices) != n {
+			t.Fatalf("%d choices: %s", len(a.Response.Choices), a.Body)
+		}
+		for i, c := range a.Response.Choices {
+			if c.Index != i || c.Message.Content != s.Answer || c.Finish == nil || *c.Finish != "stop" || stream && a.StreamedChoice(i) != s.Answer {
+				t.Errorf("choice %d: %+v, chunks %q", i, c, a.StreamedChoice(i))
+			}
+		}
+		checkUsage(t, a)
+		if u := a.Done.Usage; u.Prompt+u.Cached != one.Prompt+one.Cached || u.Completion != n*one.Completion {
+			t.Errorf("%d choices cost %+v, one %+v", n, u, one)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 const (
 	pathChat        = consumers.PathChat
 	pathCompletions = consumers.PathCompletions
+	pathEmbeddings  = consumers.PathEmbeddings
 )
 
 // maxMessages bounds a conversation.

@@ -10,10 +10,13 @@
 // is pinned, and every call into it is guarded.
 //
 // What the engine refuses: model files that package gguf does not admit; requests that are malformed, too long, or ask
-// for what it does not have (tools, JSON schemas, images, embeddings, several choices), always before any work and with the field
-// at fault. Text of a tenant that contains a control token of the model is refused as well: it would be read as the
-// beginning of another role. Grammar-constrained output is not offered: ollama's lives in C++ that does not build as a
-// dependency, and an own one would be a promise we could not keep for every schema.
+// for what it does not have (tools, JSON schemas, images), always before any work and with the field at fault. Text of a tenant that contains a control token of the model is refused as well: it would be read as the
+// beginning of another role. Grammar-constrained output is not offered: ollama's lives in a package that does not build as a
+// dependency (headers of its C++ are missing from the module), no other Go library has it, and an own one would be a promise
+// we could not keep for every schema.
+//
+// Vectors (/v1/embeddings) are given by models that say so in the file: qwen3 that pools the last token, as the
+// Qwen3-Embedding family does. Such a model serves nothing else.
 //
 // Keys and values of one tenant are never read for another, and are overwritten once the tenant has nothing left in
 // memory. Other traces stay until they are overwritten by later work: activations in the compute buffers, tokens in the

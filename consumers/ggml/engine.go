@@ -111,8 +111,12 @@ func (e *Engine) prepare() error {
 		return &schemas.Error{Kind: schemas.KindUnsupported, Field: "tokenizer.ggml.model", Message: "the model has no tokenizer"}
 	}
 	e.words = newVocabulary(tok, e.file)
+	vector := 0
+	if e.file.Pooled {
+		vector = e.file.Width
+	}
 	e.fingerprint = fmt.Sprintf("ggml-%s-%s-%s", version(), e.o.Digest[:min(16, len(e.o.Digest))], e.build())
-	if e.file.ChatTemplate != "" {
+	if e.file.ChatTemplate != "" && !e.file.Pooled {
 		t, err := jinja.Parse(e.file.ChatTemplate)
 		if err != nil {
 			e.o.Log.Warn("the model is served without chat: its template is not understood", "model", e.o.Name, "err", err)
@@ -125,7 +129,7 @@ func (e *Engine) prepare() error {
 	}
 	var err error
 	e.batcher, err = batcher.New(batcher.Config{
-		Model: e.runner, Vocab: len(e.file.Tokens), Context: e.o.Context, Cells: e.o.Cells, Slots: e.o.Slots,
+		Model: e.runner, Vocab: len(e.file.Tokens), Vector: vector, Context: e.o.Context, Cells: e.o.Cells, Slots: e.o.Slots,
 		StepTokens: e.o.StepTokens, Queue: e.o.Queue, Keep: keep, KeepFor: e.o.KeepFor, WipeEvery: e.o.WipeEvery,
 		Piece: e.words.piece, End: e.words.ends, Log: e.o.Log,
 	})
@@ -193,12 +197,15 @@ func digest(ctx context.Context, f *os.File) (string, error) {
 // Info implements consumers.Engine.
 func (e *Engine) Info(context.Context) (consumers.Info, error) {
 	endpoints := []string{pathCompletions}
-	if e.template != nil {
+	switch {
+	case e.file.Pooled:
+		endpoints = []string{pathEmbeddings}
+	case e.template != nil:
 		endpoints = []string{pathChat, pathCompletions}
 	}
 	return consumers.Info{
 		Model: e.o.Name, Architecture: e.file.Architecture, Flavour: "ggml", Context: min(e.o.Context, e.o.Cells), Slots: e.o.Slots,
-		Endpoints: endpoints, ExactCounts: true, Logprobs: true, Fingerprint: e.fingerprint, Build: Build(),
+		Endpoints: endpoints, ExactCounts: true, Logprobs: !e.file.Pooled, Fingerprint: e.fingerprint, Build: Build(),
 	}, nil
 }
 
@@ -212,9 +219,12 @@ func (e *Engine) Submit(ctx context.Context, r *consumers.Request) (consumers.St
 		return nil, err
 	}
 	c.Tenant, c.Priority, c.Deadline = string(r.Tenant), r.Priority, r.Deadline
-	ticket, err := e.batcher.Submit(ctx, c.Request)
+	ticket, err := e.batcher.Submit(ctx, c.requests()...)
 	if err != nil {
 		return nil, err
+	}
+	if c.inputs != nil {
+		return &vectors{e: e, c: c, ticket: ticket}, nil
 	}
 	id := r.ID
 	if id == "" {
@@ -247,7 +257,11 @@ func (e *Engine) Count(ctx context.Context, r *consumers.Request) (int, bool, er
 	if err != nil {
 		return 0, false, err
 	}
-	return len(c.Prompt), true, nil
+	n := len(c.Prompt)
+	for _, p := range c.inputs {
+		n += len(p)
+	}
+	return n, true, nil
 }
 
 // Capacity implements consumers.Engine.

@@ -45,12 +45,33 @@ func openTiny(t testing.TB, o Options) *Engine {
 func openModel(t testing.TB, b []byte, o Options) *Engine {
 	t.Helper()
 	o.Threads = 1
+	o.GPU = o.GPU || testsOnGPU()
 	e, err := OpenBytes(t.Context(), b, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
 	return e
+}
+
+// testsOnGPU reports whether this run is one for a machine with a GPU; see deploy/gpu.
+func testsOnGPU() bool { return os.Getenv("COCOON_TEST_GPU") != "" }
+
+// TestNoGPU: an engine that shall use a GPU does not fall back to the CPU, and leaves the other engines of the process alone.
+func TestNoGPU(t *testing.T) {
+	t.Parallel()
+	if testsOnGPU() {
+		t.Skip("this machine has a GPU")
+	}
+	e := openTiny(t, Options{Slots: 1})
+	for range 5 {
+		if _, err := OpenBytes(t.Context(), weights(t), Options{Slots: 1, GPU: true}); schemas.KindOf(err) != schemas.KindUnsupported {
+			t.Errorf("%v", err)
+		}
+		if _, _, err := ask(t, e, completion("one", 5)); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // randomModel is a model with random weights.

@@ -34,7 +34,8 @@ type Options struct {
 	// Threads of the CPU; 0 means one less than there are, at least 1. More than are really free is slow: they wait for
 	// each other spinning.
 	Threads int
-	// GPU puts all layers onto the first GPU that ggml finds. It needs a build of ggml's GPU library beside the program.
+	// GPU puts all layers onto the first GPU that ggml finds; KindUnsupported if there is none. It needs ggml's GPU
+	// library, and has not been run yet: see deploy/gpu.
 	GPU bool
 	// HalfCache stores keys and values in 16 bits. Without it they take 32 on a CPU, where that is twice as fast; a GPU
 	// always uses 16.

@@ -14,14 +14,35 @@ import (
 // call is a request that has been understood.
 type call struct {
 	batcher.Request
-	model   string // as the request names it
-	chat    bool   // or a completion
+	inputs  [][]int32 // what to make vectors of, instead of Prompt
+	base64  bool      // how vectors are spelled
+	model   string    // as the request names it
+	chat    bool      // or a completion
 	stream  bool
 	usage   bool   // a last chunk with the usage
 	always  bool   // the usage so far in every chunk
 	strip   bool   // a leading space is the tokenizer's
 	tooLong string // the field that limits the answer
 }
+
+// answers is how many choices the answer has.
+func (c *call) answers() int { return max(1, c.N) }
+
+// requests are what the batcher gets.
+func (c *call) requests() []batcher.Request {
+	if c.inputs == nil {
+		return []batcher.Request{c.Request}
+	}
+	rs := make([]batcher.Request, len(c.inputs))
+	for i, p := range c.inputs {
+		rs[i] = c.Request
+		rs[i].Prompt = p
+	}
+	return rs
+}
+
+// maxAnswers is OpenAI's limit for n.
+const maxAnswers = 128
 
 // fields are the members of a request object. A reader takes them out one by one; what is left is unknown.
 type fields struct {
@@ -196,10 +217,15 @@ func (e *Engine) understand(url string, body []byte) (*call, error) {
 	field := "messages"
 	if f.err == nil {
 		take(f, "model", &c.model, "a string")
+		if url == pathEmbeddings {
+			return c, e.readEmbedding(f, c)
+		}
 		f.streaming(c)
 		f.sampling(c, len(e.file.Tokens))
 		f.stops(c)
-		f.refuse("n", "1")
+		if take(f, "n", &c.N, "an integer") && (c.N < 1 || c.N > maxAnswers) {
+			f.fail(schemas.FieldError("n", "must be 1 to 128"))
+		}
 		f.refuse("response_format", `{"type":"text"}`, `{"type": "text"}`)
 		if c.chat = url == pathChat; c.chat {
 			prompt = e.readChat(f, c)
@@ -246,7 +272,9 @@ func (e *Engine) fit(c *call, prompt, field string) error {
 // readCompletion reads what a completion has of its own.
 func (e *Engine) readCompletion(f *fields, c *call) (prompt string) {
 	f.limit(c, "max_tokens")
-	f.refuse("best_of", "1")
+	if best := c.answers(); take(f, "best_of", &best, "an integer") && best != c.answers() {
+		f.fail(&schemas.Error{Kind: schemas.KindUnsupported, Field: "best_of", Message: "must be n: every answer is given out"})
+	}
 	f.refuse("echo", "false")
 	f.refuse("suffix", `""`)
 	if take(f, "logprobs", &c.TopLogprobs, "an integer") {

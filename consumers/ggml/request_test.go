@@ -27,7 +27,10 @@ func TestRefusals(t *testing.T) {
 	}{
 		"tools":             {good.With("tools", []any{map[string]any{}}), schemas.KindUnsupported, "tools"},
 		"schema":            {good.With("response_format", map[string]any{"type": "json_schema"}), schemas.KindUnsupported, "response_format"},
-		"several choices":   {good.With("n", 2), schemas.KindUnsupported, "n"},
+		"no choices":        {good.With("n", 0), schemas.KindInvalid, "n"},
+		"many choices":      {good.With("n", 129), schemas.KindInvalid, "n"},
+		"half a choice":     {good.With("n", 1.5), schemas.KindInvalid, "n"},
+		"json object":       {good.With("response_format", map[string]any{"type": "json_object"}), schemas.KindUnsupported, "response_format"},
 		"audio":             {good.With("modalities", []any{"text", "audio"}), schemas.KindUnsupported, "modalities"},
 		"image":             {user([]any{map[string]any{"type": "image_url"}}), schemas.KindUnsupported, "messages[0].content[0].type"},
 		"part without text": {user([]any{map[string]any{"type": "text"}}), schemas.KindInvalid, "messages[0].content[0].text"},
@@ -62,7 +65,7 @@ func TestRefusals(t *testing.T) {
 		"two prompts": {enginetest.Body{"prompt": []any{"a", "b"}}, "prompt"},
 		"no prompt":   {enginetest.Body{"model": "m"}, "prompt"},
 		"wild token":  {enginetest.Body{"prompt": []any{1, 99999}}, "prompt"},
-		"best of":     {enginetest.Body{"prompt": "a", "best_of": 3}, "best_of"},
+		"best of":     {enginetest.Body{"prompt": "a", "best_of": 3, "n": 2}, "best_of"},
 		"logprobs":    {enginetest.Body{"prompt": "a", "logprobs": 9}, "logprobs"},
 	} {
 		_, _, err := ask(t, e, &consumers.Request{URL: consumers.PathCompletions, Body: c.body.JSON(t)})

@@ -83,21 +83,33 @@ type stream struct {
 	head   object // what all objects of this answer have in common
 
 	pending []consumers.Event
+	answers []answer
+	left    int // answers that have not ended
+	over    error
+}
+
+// answer is one choice as far as it has come.
+type answer struct {
+	strip   bool // a leading space is the tokenizer's
 	started bool
 	text    strings.Builder
 	tokens  []batcher.Token
 	shown   int // bytes of text given out, for text_offset
-	over    error
+	reason  string
 }
 
 var _ consumers.Stream = (*stream)(nil)
 
 // newStream prepares the answer to a call.
 func (e *Engine) newStream(id string, c *call, ticket *batcher.Ticket) *stream {
-	s := &stream{e: e, c: c, ticket: ticket}
+	s := &stream{e: e, c: c, ticket: ticket, left: c.answers()}
 	s.head = object{ID: "cmpl-" + id, Object: "text_completion", Created: time.Now().Unix(), Model: c.model, Fingerprint: e.fingerprint}
 	if c.chat {
 		s.head.ID, s.head.Object = "chatcmpl-"+id, "chat.completion"
+	}
+	s.answers = make([]answer, s.left)
+	for i := range s.answers {
+		s.answers[i].strip = c.strip
 	}
 	return s
 }
@@ -131,29 +143,40 @@ func (s *stream) Usage() (u schemas.Usage, exact bool) { return billed(s.ticket.
 
 // take makes events of a piece.
 func (s *stream) take(p batcher.Piece) {
-	if s.c.strip && s.text.Len() == 0 {
+	a := &s.answers[p.Index]
+	if a.strip && a.text.Len() == 0 {
 		p.Text = strings.TrimPrefix(p.Text, " ")
-		s.c.strip = p.Text == "" && len(p.Tokens) == 0
+		a.strip = p.Text == "" && len(p.Tokens) == 0
 	}
-	s.text.WriteString(p.Text)
-	s.tokens = append(s.tokens, p.Tokens...)
+	a.text.WriteString(p.Text)
+	a.tokens = append(a.tokens, p.Tokens...)
 	if s.c.stream {
-		s.deltas(p)
+		s.deltas(a, p)
 	}
-	if p.Result != nil {
-		s.pending = append(s.pending, consumers.Event{Done: s.done(p.Result)})
+	if p.Result == nil {
+		return
 	}
+	a.reason = p.Result.Reason
+	if s.left--; s.left > 0 {
+		return
+	}
+	if s.c.usage {
+		o := s.head
+		o.Choices, o.Usage = []choice{}, newUsage(s.ticket.Stats())
+		s.add(o)
+	}
+	s.pending = append(s.pending, consumers.Event{Done: s.done()})
 }
 
-// deltas adds the chunks for a piece: the role first, the reason to end last, then the usage if it is wanted.
-func (s *stream) deltas(p batcher.Piece) {
-	if s.c.chat && !s.started {
+// deltas adds the chunks for a piece: the role first, the reason to end last.
+func (s *stream) deltas(a *answer, p batcher.Piece) {
+	if s.c.chat && !a.started {
 		empty := ""
-		s.chunk(choice{Delta: &message{Role: "assistant", Content: &empty}})
+		s.chunk(choice{Index: p.Index, Delta: &message{Role: "assistant", Content: &empty}})
 	}
-	s.started = true
+	a.started = true
 	if p.Text != "" || s.c.Logprobs && len(p.Tokens) > 0 {
-		c := choice{Logprobs: s.logprobs(p.Tokens)}
+		c := choice{Index: p.Index, Logprobs: s.logprobs(a, p.Tokens)}
 		if s.c.chat {
 			c.Delta = &message{Content: &p.Text}
 		} else {
@@ -164,17 +187,13 @@ func (s *stream) deltas(p batcher.Piece) {
 	if p.Result == nil {
 		return
 	}
-	last := choice{Finish: &p.Result.Reason, Delta: &message{}}
-	if !s.c.chat {
-		empty := ""
-		last = choice{Finish: &p.Result.Reason, Text: &empty}
+	last := choice{Index: p.Index, Finish: &p.Result.Reason}
+	if empty := ""; s.c.chat {
+		last.Delta = &message{}
+	} else {
+		last.Text = &empty
 	}
 	s.chunk(last)
-	if s.c.usage {
-		o := s.head
-		o.Choices, o.Usage = []choice{}, newUsage(p.Result.Stats)
-		s.add(o)
-	}
 }
 
 // chunk adds a chunk with one choice.
@@ -195,25 +214,36 @@ func (s *stream) add(o object) {
 }
 
 // done is the last event.
-func (s *stream) done(r *batcher.Result) *consumers.Done {
-	o := s.head
-	text := s.text.String()
-	c := choice{Finish: &r.Reason}
-	s.shown = 0
-	if c.Logprobs = s.logprobs(s.tokens); s.c.chat {
-		c.Message = &message{Role: "assistant", Content: &text}
-	} else {
-		c.Text = &text
+func (s *stream) done() *consumers.Done {
+	o, stats := s.head, s.ticket.Stats()
+	for i := range s.answers {
+		a := &s.answers[i]
+		text := a.text.String()
+		c := choice{Index: i, Finish: &a.reason}
+		a.shown = 0
+		if c.Logprobs = s.logprobs(a, a.tokens); s.c.chat {
+			c.Message = &message{Role: "assistant", Content: &text}
+		} else {
+			c.Text = &text
+		}
+		o.Choices = append(o.Choices, c)
 	}
-	o.Choices, o.Usage = []choice{c}, newUsage(r.Stats)
+	o.Usage = newUsage(stats)
+	d := s.e.ended(stats, encode(o))
+	d.FinishReason = s.answers[0].reason
+	return d
+}
+
+// ended is the last event of a request with this response.
+func (e *Engine) ended(s batcher.Stats, body json.RawMessage) *consumers.Done {
 	return &consumers.Done{
-		Status: http.StatusOK, ContentType: "application/json", Body: encode(o), FinishReason: r.Reason,
-		Usage: billed(r.Stats), UsageExact: true, Queue: r.Queue, TTFT: r.First, Total: r.Total, Fingerprint: s.e.fingerprint,
+		Status: http.StatusOK, ContentType: "application/json", Body: body, Usage: billed(s), UsageExact: true,
+		Queue: s.Queue, TTFT: s.First, Total: s.Total, Fingerprint: e.fingerprint,
 	}
 }
 
-// logprobs describes tokens in the form of the endpoint, nil if nobody asked.
-func (s *stream) logprobs(tokens []batcher.Token) any {
+// logprobs describes tokens of an answer in the form of the endpoint, nil if nobody asked.
+func (s *stream) logprobs(a *answer, tokens []batcher.Token) any {
 	if !s.c.Logprobs {
 		return nil
 	}
@@ -235,8 +265,8 @@ func (s *stream) logprobs(tokens []batcher.Token) any {
 			top[s.e.words.piece(x.Token)] = x.Logprob
 		}
 		l.Tokens, l.Logprobs = append(l.Tokens, t.Text), append(l.Logprobs, t.Logprob)
-		l.Top, l.Offsets = append(l.Top, top), append(l.Offsets, s.shown)
-		s.shown += len(t.Text)
+		l.Top, l.Offsets = append(l.Top, top), append(l.Offsets, a.shown)
+		a.shown += len(t.Text)
 	}
 	return l
 }

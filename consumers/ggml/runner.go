@@ -83,15 +83,20 @@ func (r *runner) load() error {
 	})
 }
 
-// gpuLayers puts every layer onto the first GPU.
+// gpuLayers puts every layer onto the first GPU. The caller holds native and loads the model next.
 func gpuLayers(path string, layers int) (ml.GPULayersList, error) {
 	b, err := ml.NewBackend(path, ml.BackendParams{})
 	if err != nil {
 		return nil, err
 	}
-	defer b.Close()
 	devices := b.BackendDevices()
+	b.Close()
 	if len(devices) == 0 {
+		// A backend that was opened only to look has switched allocation off for the whole process, other engines
+		// included. One that allocates switches it on again; the model itself does that otherwise.
+		if b, err = ml.NewBackend(path, ml.BackendParams{AllocMemory: true}); err == nil {
+			b.Close()
+		}
 		return nil, errors.New("ggml sees no GPU; its library for it is looked for in OLLAMA_LIBRARY_PATH")
 	}
 	all := ml.GPULayers{DeviceID: devices[0].DeviceID}

@@ -46,6 +46,14 @@ func (v *vocabulary) encode(s string) (ids []int32, err error) {
 	return ids, nil
 }
 
+// closed adds the token that ends a text, if the model wants one there.
+func (v *vocabulary) closed(ids []int32) []int32 {
+	if v.file.AddEOS && v.file.EOS >= 0 && (len(ids) == 0 || ids[len(ids)-1] != v.file.EOS) {
+		ids = append(ids, v.file.EOS)
+	}
+	return ids
+}
+
 // piece is the text of one token. Control tokens have none.
 func (v *vocabulary) piece(id int32) string {
 	if v.file.TokenTypes[id] == gguf.TokenControl || v.file.TokenTypes[id] == gguf.TokenUnknown {

@@ -224,20 +224,27 @@ func (s *scripted) stream(w http.ResponseWriter, r *http.Request, body map[strin
 		fmt.Fprintf(w, "data: %s\n\n", b)
 		out.Flush()
 	}
-	choice := func(text string, finish any) []any {
-		c := map[string]any{"index": 0, "finish_reason": finish, "logprobs": nil}
-		if chat {
-			c["delta"] = map[string]any{"content": text}
-		} else {
-			c["text"] = text
+	choices := 1
+	if n, ok := body["n"].(float64); ok {
+		choices = int(n)
+	}
+	choice := func(text string, finish any) (all []any) { // all of them say the same
+		for i := range choices {
+			c := map[string]any{"index": i, "finish_reason": finish, "logprobs": nil}
+			if chat {
+				c["delta"] = map[string]any{"content": text}
+			} else {
+				c["text"] = text
+			}
+			all = append(all, c)
 		}
-		return []any{c}
+		return all
 	}
 	usage := func(n int) map[string]any {
 		if noUsage {
 			return nil
 		}
-		return map[string]any{"usage": map[string]any{"prompt_tokens": prompt, "completion_tokens": n, "total_tokens": prompt + n}}
+		return map[string]any{"usage": map[string]any{"prompt_tokens": prompt, "completion_tokens": choices * n, "total_tokens": prompt + choices*n}}
 	}
 	if chat {
 		send([]any{map[string]any{"index": 0, "delta": map[string]any{"role": "assistant", "content": ""}, "finish_reason": nil}}, usage(0))

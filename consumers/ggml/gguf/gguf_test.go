@@ -161,6 +161,9 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if err := alter(t, Shape{Architecture: "qwen3", Pooled: true}, func(h *Header) { set(h, "qwen3.pooling_type", uint32(1)) }); schemas.KindOf(err) != schemas.KindUnsupported {
+		t.Errorf("the mean of all tokens: %v", err)
+	}
 	if err := alter(t, Shape{Architecture: "gemma3"}, func(h *Header) { set(h, "gemma3.attention.sliding_window", nil) }); schemas.KindOf(err) != schemas.KindCorrupt {
 		t.Errorf("gemma3 without a window: %v", err)
 	}

@@ -17,6 +17,9 @@ const (
 	leastVocab  = 8
 )
 
+// poolLast is the pooling type that takes what the model made of the last token.
+const poolLast = 3
+
 // Token types, as the file numbers them.
 const (
 	TokenNormal  = 1
@@ -38,6 +41,8 @@ type Model struct {
 	Layers, Width, Heads, KVHeads, HeadSize, FeedForward int
 	// Window is the reach of the layers with sliding-window attention, 0 if there are none; see [Model.Windowed].
 	Window int
+	// Pooled says that the model gives a vector of Width numbers for a text, and no text.
+	Pooled bool
 	// Parameters is the number of weights, Bytes their size.
 	Parameters, Bytes uint64
 	// Weights is the type of most weights.
@@ -50,6 +55,7 @@ type Model struct {
 	TokenTypes []int32
 	BOS, EOS   int32
 	AddBOS     bool
+	AddEOS     bool // after a text that is embedded
 	// ChatTemplate in Jinja; empty if the model is none for chats.
 	ChatTemplate string
 }
@@ -150,12 +156,16 @@ func (c *checker) model() *Model {
 	if rope := c.number("rope.dimension_count", 0, m.HeadSize); c.err == nil && rope%2 != 0 {
 		c.fail(corrupt(c.arch+".rope.dimension_count", "must be even"))
 	}
-	if c.number("pooling_type", 0, math.MaxInt32) > 0 {
-		c.fail(&schemas.Error{Kind: schemas.KindUnsupported, Field: c.arch + ".pooling_type", Message: "models that give embeddings are not served here; a server that does can stand behind the worker"})
+	if pooling := c.number("pooling_type", 0, math.MaxInt32); pooling > 0 {
+		m.Pooled = true
+		if m.Architecture != "qwen3" || pooling != poolLast {
+			c.fail(&schemas.Error{Kind: schemas.KindUnsupported, Field: c.arch + ".pooling_type", Message: "embeddings are served from qwen3 models that pool the last token; a server that has others can stand behind the worker"})
+		}
 	}
 	c.positive("attention.layer_norm_rms_epsilon", 1e-6)
 	c.positive("rope.freq_base", 1e4)
 	c.positive("rope.scaling.factor", 1)
+	c.positive("rope.freq_scale", 1)
 	switch m.Architecture {
 	case "gemma2":
 		c.positive("attn_logit_softcapping", 0)
@@ -197,7 +207,7 @@ func (c *checker) vocabulary(m *Model) {
 	m.Tokens = value(c, "tokenizer.ggml.tokens", []string(nil))
 	m.TokenTypes = value(c, "tokenizer.ggml.token_type", []int32(nil))
 	m.AddBOS = value(c, "tokenizer.ggml.add_bos_token", true)
-	value(c, "tokenizer.ggml.add_eos_token", false)
+	m.AddEOS = value(c, "tokenizer.ggml.add_eos_token", false)
 	m.ChatTemplate = value(c, "tokenizer.chat_template", "")
 	if c.err != nil {
 		return

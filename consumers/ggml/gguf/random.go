@@ -20,6 +20,8 @@ type Shape struct {
 	Vocab int
 	// Weights is the type of the matrices: F16, also for 0, or Q8_0.
 	Weights Type
+	// Pooled makes a model that gives vectors; for architecture qwen3.
+	Pooled bool
 	// Seed of the weights.
 	Seed uint64
 }
@@ -117,6 +119,10 @@ func (s *Shape) header() *Header {
 	}
 	set(arch+"attention.layer_norm_rms_epsilon", float32(1e-5))
 	set(arch+"rope.freq_base", float32(10000))
+	if s.Pooled {
+		set(arch+"pooling_type", uint32(poolLast))
+		set("tokenizer.ggml.add_eos_token", true)
+	}
 	switch s.Architecture {
 	case "gemma2":
 		set(arch+"attn_logit_softcapping", float32(50))
