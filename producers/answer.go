@@ -2,6 +2,7 @@ package producers
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/cocoon-network/cocoon/producers/openai"
@@ -48,6 +49,34 @@ type Answer struct {
 
 // Text is the text of the first choice, empty when the answer has none.
 func (a *Answer) Text() string { return openai.Text(a.Body) }
+
+// Priced is the body with what the answer cost in its usage, in nanoTON, under the names of the original network:
+// prompt_total_cost, completion_total_cost and total_cost. A body without usage, such as speech, is returned as it is.
+func (a *Answer) Priced() []byte {
+	o, err := openai.ParseObject(a.Body)
+	if err != nil {
+		return a.Body
+	}
+	usage, err := o.Object("usage")
+	if err != nil || usage == nil {
+		return a.Body
+	}
+	return o.With("usage", PricedUsage(usage, a.Charge).Append(nil)).Append(make([]byte, 0, len(a.Body)+pricedRoom))
+}
+
+// pricedRoom is about what the cost takes in a body.
+const pricedRoom = 128
+
+// PricedUsage adds a charge to a usage object, in nanoTON.
+func PricedUsage(usage openai.Object, c schemas.Charge) openai.Object {
+	for _, f := range []struct {
+		name string
+		v    schemas.NanoTON
+	}{{"prompt_total_cost", c.PromptCost}, {"completion_total_cost", c.CompletionCost}, {"total_cost", c.Total}} {
+		usage = usage.With(f.name, strconv.AppendInt(nil, int64(f.v), 10))
+	}
+	return usage
+}
 
 // Event is one step of a streamed answer.
 type Event struct {

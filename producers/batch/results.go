@@ -132,10 +132,11 @@ func codeOf(err error) string {
 	}
 }
 
-// body is an answer's body as one JSON value on one line. What is not JSON (speech) becomes a base64 string.
+// body is an answer's body, with its cost, as one JSON value on one line. What is not JSON (speech) becomes a base64
+// string.
 func body(a *producers.Answer) json.RawMessage {
 	var b bytes.Buffer
-	if json.Compact(&b, a.Body) == nil {
+	if json.Compact(&b, a.Priced()) == nil {
 		return b.Bytes()
 	}
 	encoded, err := json.Marshal(a.Body)

@@ -133,6 +133,10 @@ func TestRun(t *testing.T) {
 	if err != nil || s.Cost != n*one.Total || s.Usage.Total() != n*producerstest.Usage.Total() {
 		t.Errorf("cost = %v, want %v", s.Cost, n*one.Total)
 	}
+	line := results(t, dir, batch.InputOrder, batch.All)[n-1]
+	if want := fmt.Sprintf(`"total_cost":%d}`, int64(one.Total)); !strings.Contains(string(line.Response.Body), want) {
+		t.Errorf("a result line without %s: %s", want, line.Response.Body)
+	}
 	complete(t, dir, n)
 	if seen.Load() != n || last.Completed != n || last.State != batch.Completed {
 		t.Errorf("saw %d results, last progress %+v", seen.Load(), last)

@@ -187,21 +187,10 @@ func (q *request) decorated(body []byte, a *producers.Answer) []byte {
 		return body // the engine's answer goes on as it is
 	}
 	if usage, err := o.Object("usage"); err == nil && usage != nil {
-		o = o.With("usage", priced(usage, a.Charge).Append(nil))
+		o = o.With("usage", producers.PricedUsage(usage, a.Charge).Append(nil))
 	}
 	if q.call.Debug {
 		o = o.With("debug", q.debug(a))
 	}
 	return o.Append(make([]byte, 0, len(body)+256))
-}
-
-// priced adds the cost to a usage object, in nanoTON.
-func priced(usage openai.Object, c schemas.Charge) openai.Object {
-	for _, f := range []struct {
-		name string
-		v    schemas.NanoTON
-	}{{"prompt_total_cost", c.PromptCost}, {"completion_total_cost", c.CompletionCost}, {"total_cost", c.Total}} {
-		usage = usage.With(f.name, strconv.AppendInt(nil, int64(f.v), 10))
-	}
-	return usage
 }

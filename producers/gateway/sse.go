@@ -157,7 +157,7 @@ func (s *sse) end(a *producers.Answer) error {
 		o, err := openai.ParseObject(s.usage)
 		if err == nil {
 			if usage, uerr := o.Object("usage"); uerr == nil {
-				o = o.With("usage", priced(usage, a.Charge).Append(nil))
+				o = o.With("usage", producers.PricedUsage(usage, a.Charge).Append(nil))
 			}
 			if s.q.call.Debug {
 				o = o.With("debug", s.q.debug(a))
