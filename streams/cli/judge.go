@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/cocoon-network/cocoon/enclave"
+	"github.com/cocoon-network/cocoon/enclave/broker"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
 )
@@ -38,12 +39,11 @@ func NewJudge(v enclave.Verifier, log *slog.Logger) *Judge {
 // at again with its next publication.
 func (j *Judge) Follow(ctx context.Context, bus *streams.Bus) error {
 	return bus.Bucket(streams.BucketKeys).Watch(ctx, "", func(e streams.Entry) error {
-		if e.Key == "" || e.Deleted {
+		if e.Key == "" || e.Deleted || e.Key == broker.WeightsKeyName { // the key that weights are sealed to signs nothing
 			return nil
 		}
 		if err := j.learn(ctx, e.Value); err != nil && ctx.Err() == nil {
-			// Weight keys stand in the same bucket and are none of our business: hence not a warning.
-			j.log.Info("no key of a broker", "key", e.Key, "error", err)
+			j.log.Warn("no key of a broker", "key", e.Key, "error", err)
 		}
 		return nil
 	})
