@@ -61,7 +61,9 @@ func (c *collector) spans(t *testing.T) []tracedSpan {
 	for _, body := range c.bodies {
 		var b struct {
 			ResourceSpans []struct {
-				Resource   struct{ Attributes []struct{ Value map[string]any } }
+				Resource struct {
+					Attributes []struct{ Value map[string]any }
+				}
 				ScopeSpans []struct{ Spans []tracedSpan }
 			}
 		}
