@@ -141,6 +141,12 @@ func ReadGrant(token string) (schemas.Grant, schemas.KeyID, error) {
 	return grant, key, err
 }
 
+// GrantKey says by which key a grant claims to be signed.
+func GrantKey(token string) (schemas.KeyID, error) {
+	_, key, err := readJWS(token, schemas.TypGrant)
+	return key, err
+}
+
 // SignReceipt signs a receipt with a worker's key; [Session.SignReceipt] also numbers it.
 func SignReceipt(key ed25519.PrivateKey, r schemas.Receipt) (string, error) {
 	return signJWS(key, schemas.TypReceipt, &r)

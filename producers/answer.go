@@ -82,6 +82,8 @@ func PricedUsage(usage openai.Object, c schemas.Charge) openai.Object {
 type Event struct {
 	// Data is the JSON object of one server-sent event (for chat: a chat.completion.chunk). Empty in the last event.
 	Data json.RawMessage
+	// More says that the next event is here already: who passes events on may send them together.
+	More bool
 	// Answer is set in the last event only.
 	Answer *Answer
 }

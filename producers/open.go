@@ -15,7 +15,7 @@ func (c *Client) open(ctx context.Context, o schemas.Outcome, expect *schemas.At
 	e := enclave.Expect{Job: o.Job}
 	known := false
 	if o.Grant != "" {
-		_, kid, err := enclave.ReadGrant(o.Grant)
+		kid, err := enclave.GrantKey(o.Grant)
 		if err != nil {
 			return nil, err
 		}

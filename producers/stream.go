@@ -82,9 +82,9 @@ func (s *eventStream) live(ctx context.Context) bool {
 		if chunk.Missed || runs > 1 {
 			return true
 		}
-		for _, event := range chunk.Events {
+		for i, event := range chunk.Events {
 			s.seen = append(s.seen, event)
-			if !s.yield(Event{Data: event}, nil) {
+			if !s.yield(Event{Data: event, More: i < len(chunk.Events)-1}, nil) {
 				return false
 			}
 		}
@@ -104,7 +104,7 @@ func (s *eventStream) finish(a *Answer) {
 			return
 		}
 		for _, event := range rest {
-			if !s.yield(Event{Data: event}, nil) {
+			if !s.yield(Event{Data: event, More: true}, nil) {
 				return
 			}
 		}

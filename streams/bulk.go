@@ -58,21 +58,18 @@ func (b *Bus) PublishJobs(ctx context.Context, jobs iter.Seq[Job], o BulkOptions
 	}
 	window = min(window, maxWindow)
 	return func(yield func(Published) bool) {
-		queue := make([]inFlight, 0, window)
+		ring := make([]inFlight, window) // job i is at i modulo window
 		next := 0
 		for j := range jobs {
-			if len(queue) == window {
-				oldest := queue[0]
-				queue = append(queue[:0], queue[1:]...)
-				if !yield(b.settle(ctx, oldest, o.WaitBusy)) {
-					return
-				}
+			at := &ring[next%window]
+			if next >= window && !yield(b.settle(ctx, *at, o.WaitBusy)) {
+				return
 			}
-			queue = append(queue, b.launch(ctx, next, j))
+			*at = b.launch(ctx, next, j)
 			next++
 		}
-		for _, f := range queue {
-			if !yield(b.settle(ctx, f, o.WaitBusy)) {
+		for i := max(0, next-window); i < next; i++ {
+			if !yield(b.settle(ctx, ring[i%window], o.WaitBusy)) {
 				return
 			}
 		}

@@ -1,7 +1,6 @@
 package batch
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -41,7 +40,7 @@ func (r *runner) seal(ctx context.Context, out chan<- []sealedLine) error {
 	if err := r.spooled(ctx); err != nil {
 		return err
 	}
-	if r.waiting() > 0 {
+	if r.waiting() > 0 && !r.b.fresh { // a fresh one has just been checked
 		if err := r.checkInput(ctx); err != nil {
 			return err
 		}
@@ -140,9 +139,8 @@ func (r *runner) pass(ctx context.Context, out chan<- []sealedLine) error {
 		if !waits {
 			continue
 		}
-		call := *l.Call
-		call.Body = bytes.Clone(call.Body)
-		block = append(block, pendingLine{l.Number, l.CustomID, generation, &call})
+		call := l.Call.Clone()
+		block = append(block, pendingLine{l.Number, l.CustomID, generation, call})
 		if size += len(call.Body); len(block) == blockLines || size >= blockBytes {
 			if err := flush(); err != nil {
 				return err

@@ -82,10 +82,7 @@ func (g *Gateway) infer(w http.ResponseWriter, r *http.Request, c *caller) error
 
 // job is the request as a job.
 func (q *request) job(r *http.Request) (producers.Job, error) {
-	j := producers.Job{
-		URL: q.call.URL, ContentType: q.call.ContentType, Body: q.call.Body, Class: q.call.Class, MaxMultiplier: q.call.MaxMultiplier,
-		Timeout: q.call.Timeout, Live: q.call.Stream,
-	}
+	j := producers.Job{Call: q.call, Class: q.call.Class, Timeout: q.call.Timeout, Live: q.call.Stream}
 	if j.Class == schemas.Batch && j.Timeout == 0 {
 		j.Timeout = batchWindow
 	}
@@ -96,21 +93,16 @@ func (q *request) job(r *http.Request) (producers.Job, error) {
 		q.keyed, j.IdempotencyKey = true, q.c.owner()+"/"+key
 	}
 	j.Ephemeral = !q.keyed
-	return j, q.salted(&j)
+	return j, q.salt()
 }
 
-// salted puts cache_salt into a JSON request that has none: engines that share prefixes between requests then share
+// salt puts cache_salt into a JSON request that has none: engines that share prefixes between requests then share
 // them only within the tenant, and an API key's prompts cannot be probed by timing those of another.
-func (q *request) salted(j *producers.Job) error {
+func (q *request) salt() error {
 	if q.call.ContentType != openai.JSON || q.call.URL == openai.PathSpeech || q.call.URL == openai.PathEmbeddings {
 		return nil
 	}
-	o, err := openai.ParseObject(j.Body)
-	if err != nil || o.Get("cache_salt") != nil {
-		return err
-	}
-	j.Body = o.With("cache_salt", []byte(strconv.Quote(q.g.salt+q.c.owner()))).Append(nil)
-	return nil
+	return q.call.Default("cache_salt", openai.Quote(q.g.salt+q.c.owner()))
 }
 
 // answer waits for the whole answer.

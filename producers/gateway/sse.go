@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon/producers"
@@ -12,77 +13,78 @@ import (
 	"github.com/cocoon-network/cocoon/schemas"
 )
 
-// step is an event of a job's stream, or the error that ended it.
-type step struct {
-	event producers.Event
-	err   error
-}
-
 // stream answers with server-sent events.
 func (q *request) stream(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	steps := make(chan step, stepsAhead)
-	go func() {
-		defer close(steps)
-		for e, err := range q.handle.Events(ctx) {
-			select {
-			case steps <- step{e, err}:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
 	s := &sse{q: q, w: w, c: http.NewResponseController(w)}
-	return s.run(r.Context(), steps)
+	return s.run(r.Context())
 }
-
-// stepsAhead is how many events may wait to be written: those that are there together leave together.
-const stepsAhead = 64
 
 // sse writes one stream of server-sent events.
 type sse struct {
 	q *request
 	w http.ResponseWriter
 	c *http.ResponseController
-	// begun says that the header is out: what fails from here on is told in the stream.
-	begun bool
 	// usage is the chunk with the usage, held back until the receipt says what it cost.
 	usage []byte
+
+	mu sync.Mutex // guards the connection and the fields below: the keep-alive comments come from a timer
+	// begun says that the header is out: what fails from here on is told in the stream.
+	begun bool
+	// held says that something was written and not sent on its way; over, that nothing more may be written.
+	held, over bool
 }
 
 // run passes events on until the job ends.
-func (s *sse) run(ctx context.Context, steps <-chan step) error {
-	idle := time.NewTicker(s.q.g.o.KeepAlive)
-	defer idle.Stop()
-	for {
-		var err error
-		select {
-		case <-ctx.Done():
-			return errGone
-		case <-idle.C:
-			err = s.send([]byte(": keep-alive\n\n"), true)
-		case next, open := <-steps:
-			idle.Reset(s.q.g.o.KeepAlive)
-			switch {
-			case !open:
-				return errGone // the events end early only with the request
-			case next.err != nil:
-				s.q.charge(next.event.Answer)
-				return s.fail(next.err)
-			case next.event.Answer != nil:
-				return s.end(next.event.Answer)
-			}
-			err = s.event(next.event.Data, len(steps) == 0)
+func (s *sse) run(ctx context.Context) error {
+	ctx, gone := context.WithCancel(ctx)
+	defer gone()
+	pause := s.q.g.o.KeepAlive
+	var idle *time.Timer
+	s.mu.Lock() // the timer must not fire before idle is set
+	idle = time.AfterFunc(pause, func() {
+		if s.comment() != nil {
+			gone()
+			return
 		}
-		if err != nil {
+		idle.Reset(pause)
+	})
+	s.mu.Unlock()
+	defer func() {
+		idle.Stop()
+		s.mu.Lock()
+		s.over = true // for a comment that waits for the lock
+		s.mu.Unlock()
+	}()
+	for e, err := range s.q.handle.Events(ctx) {
+		switch {
+		case ctx.Err() != nil:
+			return errGone
+		case err != nil:
+			s.q.charge(e.Answer)
+			return s.fail(err)
+		case e.Answer != nil:
+			return s.end(e.Answer)
+		}
+		if err := s.event(e.Data, !e.More); err != nil {
 			return err
 		}
+		if !e.More {
+			idle.Reset(pause)
+		}
 	}
+	return errGone // the events end early only with the request
 }
+
+// comment keeps a quiet connection open.
+func (s *sse) comment() error { return s.send([]byte(": keep-alive\n\n"), true) }
 
 // send writes bytes of the stream; flush sends everything written so far on its way.
 func (s *sse) send(b []byte, flush bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return errGone
+	}
 	if !s.begun {
 		h := s.w.Header()
 		h.Set("Content-Type", "text/event-stream")
@@ -98,7 +100,7 @@ func (s *sse) send(b []byte, flush bool) error {
 	if _, err := s.w.Write(b); err != nil {
 		return errGone
 	}
-	if !flush {
+	if s.held = !flush; s.held {
 		return nil
 	}
 	if err := s.c.Flush(); err != nil {
@@ -111,6 +113,9 @@ func (s *sse) send(b []byte, flush bool) error {
 func (s *sse) event(data []byte, flush bool) error {
 	if usageOnly(data) {
 		s.usage = data
+		if flush && s.held {
+			return s.send(nil, true)
+		}
 		return nil
 	}
 	return s.send(s.frame(data), flush)

@@ -75,6 +75,32 @@ type Call struct {
 	Debug bool
 	// GUID is a name of the caller's own for this request (request_guid).
 	GUID string
+
+	// object is a JSON body taken apart; nil when it was not kept.
+	object Object
+}
+
+// Clone returns a call that shares no memory with the body it was read from.
+func (c *Call) Clone() *Call {
+	own := *c
+	own.Body, own.object = bytes.Clone(c.Body), nil
+	return &own
+}
+
+// Default sets a field of a JSON body that has none of that name.
+func (c *Call) Default(name string, value []byte) error {
+	if c.object == nil {
+		var err error
+		if c.object, err = ParseObject(c.Body); err != nil {
+			return err
+		}
+	}
+	if c.object.Get(name) != nil {
+		return nil
+	}
+	c.object = c.object.With(name, value)
+	c.Body = c.object.Append(make([]byte, 0, len(c.Body)+len(name)+len(value)+4))
+	return nil
 }
 
 // extensions are the fields that Cocoon has and OpenAI has not. They end here.
@@ -157,9 +183,9 @@ func (c *Call) read(body []byte, o Object) error {
 	}
 	c.Unknown = unknown(c.URL, o)
 	c.BeyondText = o.Get("previous_response_id") != nil || o.Get("conversation") != nil || hasMedia(body)
-	c.Body = body
+	c.Body, c.object = body, o
 	if stripped := o.Without(extensions...); len(stripped) < len(o) {
-		c.Body = stripped.Append(make([]byte, 0, len(body)))
+		c.Body, c.object = stripped.Append(make([]byte, 0, len(body))), stripped
 	}
 	return nil
 }

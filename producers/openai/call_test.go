@@ -39,7 +39,7 @@ func TestParseCall(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.want.URL, tt.want.ContentType, tt.want.Body, tt.want.PromptBytes = tt.url, JSON, []byte(tt.body), int64(len(tt.body))
-			if diff := cmp.Diff(&tt.want, got); diff != "" {
+			if diff := cmp.Diff(&tt.want, got.Clone(), cmp.AllowUnexported(Call{})); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -58,6 +58,30 @@ func TestParseCallTakesOurFieldsOut(t *testing.T) {
 	}
 	if want := `{"model":"m",` + hello + `}`; string(c.Body) != want {
 		t.Errorf("the engine gets %s, want %s", c.Body, want)
+	}
+}
+
+func TestCallDefault(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, body, want string }{
+		{"absent", `{"model":"m", "max_coefficient":1000}`, `{"model":"m","salt":"s"}`},
+		{"null is absent", `{"salt":null,"model":"m"}`, `{"salt":"s","model":"m"}`},
+		{"present", `{"model":"m", "salt":"own"}`, `{"model":"m", "salt":"own"}`},
+	} {
+		for _, cloned := range []bool{false, true} {
+			c, err := ParseCall(PathChat, "", []byte(tt.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cloned {
+				c = c.Clone()
+			}
+			for range 2 {
+				if err := c.Default("salt", Quote("s")); err != nil || string(c.Body) != tt.want {
+					t.Errorf("%s: %s, %v, want %s", tt.name, c.Body, err, tt.want)
+				}
+			}
+		}
 	}
 }
 
