@@ -128,6 +128,8 @@ type Summary struct {
 	Usage    schemas.Usage   `json:"usage"`
 	Cost     schemas.NanoTON `json:"cost"`
 	Reserved schemas.NanoTON `json:"reserved"`
+	// MaxCost bounds Cost and Reserved together; 0 when there is no bound.
+	MaxCost schemas.NanoTON `json:"max_cost,omitempty"`
 	// Reasons counts the failed lines by error code.
 	Reasons map[string]int `json:"reasons,omitempty"`
 	// Endpoint and Model are those of the first line.

@@ -247,7 +247,7 @@ func (b *book) summary(m *manifest) Summary {
 	}
 	return Summary{
 		ID: m.Options.ID, State: b.state(), Total: m.Lines, Submitted: b.flying + b.done, Completed: b.done - b.failed, Failed: b.failed,
-		Usage: b.usage, Cost: b.cost, Reserved: b.reserved, Reasons: reasons, Endpoint: m.Endpoint, Model: m.Model,
+		Usage: b.usage, Cost: b.cost, Reserved: b.reserved, MaxCost: m.Options.MaxCost, Reasons: reasons, Endpoint: m.Endpoint, Model: m.Model,
 		Environment: b.environment, Input: m.Options.Input, Metadata: m.Options.Metadata,
 		Created: m.Created, Expires: b.opened.Add(m.Options.Timeout), Finished: b.finished,
 	}

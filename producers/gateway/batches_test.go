@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 
+	"github.com/cocoon-network/cocoon/producers/batch"
 	"github.com/cocoon-network/cocoon/producers/gateway"
 	"github.com/cocoon-network/cocoon/producers/producerstest"
 	"github.com/cocoon-network/cocoon/schemas"
@@ -249,6 +252,115 @@ func TestBatchAPISurvives(t *testing.T) {
 	}
 	if w.Runs() != n {
 		t.Errorf("%d runs for %d lines", w.Runs(), n)
+	}
+}
+
+// TestBatchHoldsItsCost gives a key room for one batch: while it runs, neither a request nor another batch may spend what
+// it can still cost, also after a restart; when it has ended, only what it did cost is gone.
+func TestBatchHoldsItsCost(t *testing.T) {
+	t.Parallel()
+	const n = 3
+	network := producerstest.New(t)
+	cost, _, err := batch.Estimate(t.Context(), strings.NewReader(lines(n)), batch.Options{}, network.Catalogue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "keys.json")
+	secret, key, err := gateway.CreateKey(path, "app", 0, cost.Ceiling)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, client := t.TempDir(), network.Client(t)
+	serve := func() (b *bundle, stop func()) {
+		keys, err := gateway.OpenKeys(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = &bundle{net: network, dir: dir}
+		if b.g, err = gateway.New(gateway.Options{Client: client, Dir: dir, Keys: keys}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- b.g.Run(ctx) }()
+		b.server = httptest.NewServer(b.g)
+		b.client = b.as(secret)
+		return b, sync.OnceFunc(func() {
+			b.server.Close()
+			cancel()
+			if err := errors.Join(<-done, keys.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	refused := func(b *bundle) {
+		t.Helper()
+		var apiErr *openai.Error
+		if _, err := b.client.Chat.Completions.New(patience(t), chat("x")); !errors.As(err, &apiErr) || apiErr.Code != "budget_exceeded" {
+			t.Errorf("a request beside the batch = %v", err)
+		}
+	}
+	submitted := func(b *bundle, id string) {
+		t.Helper()
+		poll(t, func() bool {
+			var got struct{ Reserved schemas.NanoTON }
+			return b.client.Get(patience(t), "batches/"+id, nil, &got) == nil && got.Reserved == cost.Ceiling
+		})
+	}
+	b, stop := serve()
+	defer stop()
+	made, err := b.create(t, b.upload(t, lines(n)).ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	submitted(b, made.ID) // nobody works yet
+	refused(b)
+	second, err := b.create(t, b.upload(t, lines(1)).ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.ended(t, second.ID); got.RequestCounts.Failed != 1 || !strings.Contains(b.content(t, got.ErrorFileID), "budget_exceeded") {
+		t.Errorf("a second batch = %+v", got)
+	}
+	stop()
+	b, stop = serve()
+	defer stop()
+	poll(t, func() bool { // the gateway takes up its batches beside serving
+		_, err := b.client.Chat.Completions.New(patience(t), chat("x"))
+		var apiErr *openai.Error
+		return errors.As(err, &apiErr) && apiErr.Code == "budget_exceeded"
+	})
+	network.Work(t, producerstest.Echo)
+	if got := b.ended(t, made.ID); got.RequestCounts.Completed != n {
+		t.Fatalf("batch = %+v", got)
+	}
+	list, err := gateway.ListKeys(path)
+	if err != nil || len(list) != 1 || list[0].ID != key.ID {
+		t.Fatal(list, err)
+	}
+	charge, err := network.Catalogue.Cost(producerstest.Model, producerstest.Usage, network.Catalogue.Multiplier(schemas.Batch))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list[0].Spent != n*charge.Total {
+		t.Errorf("spent %v, want %v", list[0].Spent, n*charge.Total)
+	}
+	poll(t, func() bool { // what was held is free again
+		_, err := b.client.Chat.Completions.New(patience(t), chat("x"))
+		return err == nil
+	})
+}
+
+// poll waits until something is so.
+func poll(t *testing.T, so func() bool) {
+	t.Helper()
+	ctx := patience(t)
+	for !so() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal("it did not come to be so")
+		}
 	}
 }
 

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -62,8 +64,14 @@ func (b *batches) take(s storedBatch) bool {
 	if b.running[s.ID] || !s.FailedAt.IsZero() {
 		return false
 	}
-	if have, err := batch.Read(b.folder(s.ID)); err == nil && have.Summary().State.Ended() {
-		return false
+	if have, err := batch.Read(b.folder(s.ID)); err == nil {
+		now := have.Summary()
+		if now.State.Ended() {
+			b.count(s, now.Cost) // the process that saw its end may have died before it counted
+			return false
+		}
+		// What an earlier process had set aside of the key's cap, less what it has counted: that is what is left to count.
+		b.g.o.Keys.hold(s.Owner, s.ID, max(0, now.MaxCost-b.g.o.Keys.counted(s.ID)))
 	}
 	b.running[s.ID] = true
 	return true
@@ -106,13 +114,20 @@ func (b *batches) runOne(ctx context.Context, s storedBatch) {
 		return
 	}
 	defer have.Close()
-	charge := func(p batch.Progress) {
-		if err := b.g.o.Keys.charge(spent{Key: s.Owner, Unit: s.ID, Amount: p.Cost}); err != nil {
-			b.g.o.Logger.Error("spending not recorded", "key", s.Owner, "error", err)
-		}
-	}
-	if _, err := have.Run(ctx, b.g.o.Client, batch.RunOptions{Progress: charge, Logger: b.g.o.Logger}); err != nil && ctx.Err() == nil {
+	charge := func(p batch.Progress) { b.count(s, p.Cost) }
+	_, err = have.Run(ctx, b.g.o.Client, batch.RunOptions{Progress: charge, Logger: b.g.o.Logger})
+	if err != nil && ctx.Err() == nil {
 		b.g.o.Logger.Warn("batch stopped", "batch", s.ID, "error", err)
+	}
+	if err == nil { // it has ended: nothing more can come of it
+		b.g.o.Keys.hold(s.Owner, s.ID, 0)
+	}
+}
+
+// count counts what a batch has cost by now.
+func (b *batches) count(s storedBatch, cost schemas.NanoTON) {
+	if err := b.g.o.Keys.charge(spent{Key: s.Owner, Unit: s.ID, Amount: cost}); err != nil {
+		b.g.o.Logger.Error("spending not recorded", "key", s.Owner, "error", err)
 	}
 }
 
@@ -125,10 +140,17 @@ func (b *batches) ensure(ctx context.Context, s storedBatch) error {
 		Input: b.g.files.path(s.InputFileID), ID: s.ID, Rules: batch.Rules{Endpoint: s.Endpoint}, Metadata: s.Metadata,
 	}
 	c := &caller{keys: b.g.o.Keys, key: b.g.o.Keys.byID(s.Owner)}
-	if left, bounded := c.left(); bounded {
-		o.MaxCost = max(left, 1)
+	if c.key.Cap > 0 {
+		worst, err := b.worst(ctx, o)
+		if err != nil {
+			return err
+		}
+		o.MaxCost = c.holdUpTo(s.ID, worst)
 	}
 	made, report, err := batch.Create(ctx, b.folder(s.ID), o)
+	if made == nil {
+		b.g.o.Keys.hold(s.Owner, s.ID, 0)
+	}
 	if err != nil {
 		return err
 	}
@@ -144,6 +166,24 @@ func (b *batches) ensure(ctx context.Context, s storedBatch) error {
 		return err
 	}
 	return batch.RequestCancel(b.folder(s.ID))
+}
+
+// worst is what all lines of a batch are reserved with.
+func (b *batches) worst(ctx context.Context, o batch.Options) (schemas.NanoTON, error) {
+	catalogue, err := b.g.o.Client.Catalogue(ctx)
+	if err != nil {
+		return 0, err
+	}
+	f, err := os.Open(o.Input)
+	if err != nil {
+		return 0, fmt.Errorf("read input: %w", err)
+	}
+	defer f.Close()
+	cost, _, err := batch.Estimate(ctx, f, o, catalogue)
+	if err != nil {
+		return 0, err
+	}
+	return cost.Ceiling, nil
 }
 
 // refuse records that a batch's input is wrong.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -151,59 +150,6 @@ func ListKeys(path string) ([]KeySpending, error) {
 	return list, nil
 }
 
-// spending is what keys have spent: the journal played from its start.
-type spending struct {
-	total map[string]schemas.NanoTON
-	// units has what was charged for a job that may be answered twice, or a batch that grows: each is counted once.
-	units map[string]spent
-}
-
-func newSpending() *spending {
-	return &spending{total: map[string]schemas.NanoTON{}, units: map[string]spent{}}
-}
-
-// spent is one record: an amount, or what a unit has come to cost by now.
-type spent struct {
-	Key    string          `json:"key"`
-	Unit   string          `json:"unit,omitempty"`
-	Amount schemas.NanoTON `json:"amount"`
-}
-
-// replay applies a record.
-func (s *spending) replay(payload []byte) error {
-	var e spent
-	if err := json.Unmarshal(payload, &e); err != nil {
-		return &schemas.Error{Kind: schemas.KindCorrupt, Field: "spent", Message: "has a record that does not parse", Err: err}
-	}
-	s.apply(e)
-	return nil
-}
-
-// apply counts a record.
-func (s *spending) apply(e spent) {
-	if e.Unit == "" {
-		s.total[e.Key] += e.Amount
-		return
-	}
-	s.total[e.Key] += e.Amount - s.units[e.Unit].Amount
-	s.units[e.Unit] = e
-}
-
-// records are the fewest records that say the same.
-func (s *spending) records() (list []spent) {
-	rest := maps.Clone(s.total)
-	for _, e := range s.units {
-		rest[e.Key] -= e.Amount
-		list = append(list, e)
-	}
-	for key, amount := range rest {
-		if amount != 0 {
-			list = append(list, spent{Key: key, Amount: amount})
-		}
-	}
-	return list
-}
-
 // Keys are the API keys of a running gateway.
 type Keys struct {
 	path    string
@@ -215,13 +161,16 @@ type Keys struct {
 	byHash   map[schemas.Hash]Key
 	limiters map[string]*rate.Limiter
 	spent    *spending
+	// reserved is what a key's requests and batches under way may still cost; holds is the part of each batch.
 	reserved map[string]schemas.NanoTON
+	holds    map[string]schemas.NanoTON
 }
 
 // OpenKeys opens the key file at path; a file that is not there has no keys, so nobody may call until one is created.
 func OpenKeys(path string) (*Keys, error) {
 	k := &Keys{
 		path: path, byHash: map[schemas.Hash]Key{}, limiters: map[string]*rate.Limiter{}, spent: newSpending(), reserved: map[string]schemas.NanoTON{},
+		holds: map[string]schemas.NanoTON{},
 	}
 	if err := k.reload(time.Now()); err != nil {
 		return nil, err
@@ -354,58 +303,4 @@ func (k *Keys) byID(id string) Key {
 		}
 	}
 	return Key{}
-}
-
-// reserve sets aside what a request may cost; release gives it back when the cost is known. It refuses what would
-// go above the key's cap.
-func (c *caller) reserve(amount schemas.NanoTON) (release func(), err error) {
-	if c.keys == nil || c.key.Cap == 0 {
-		return func() {}, nil
-	}
-	k := c.keys
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if left := c.key.Cap - k.spent.total[c.key.ID] - k.reserved[c.key.ID]; amount > left {
-		return nil, &httpError{http.StatusTooManyRequests, "insufficient_quota", "budget_exceeded", &schemas.Error{
-			Kind: schemas.KindCredit, Message: fmt.Sprintf("the key has %s left to spend and the request may cost %s", max(left, 0), amount),
-		}}
-	}
-	k.reserved[c.key.ID] += amount
-	return sync.OnceFunc(func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.reserved[c.key.ID] -= amount
-	}), nil
-}
-
-// left is what a key may still spend; 0 with bounded false means that it has no cap.
-func (c *caller) left() (amount schemas.NanoTON, bounded bool) {
-	if c.keys == nil || c.key.Cap == 0 {
-		return 0, false
-	}
-	c.keys.mu.Lock()
-	defer c.keys.mu.Unlock()
-	return max(0, c.key.Cap-c.keys.spent.total[c.key.ID]-c.keys.reserved[c.key.ID]), true
-}
-
-// charge counts what a request, or a unit by now, has cost. What is lost with the machine (not with the process) is
-// spending that the cap does not see; receipts and ledger do.
-func (k *Keys) charge(e spent) error {
-	if k == nil || e.Key == "" || e.Amount == 0 {
-		return nil
-	}
-	b, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("encode spending: %w", err)
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if e.Unit != "" && k.spent.units[e.Unit].Amount == e.Amount {
-		return nil
-	}
-	if err := k.journal.Write(b); err != nil {
-		return err
-	}
-	k.spent.apply(e)
-	return nil
 }
