@@ -352,6 +352,17 @@ func TestClientGone(t *testing.T) {
 	for name, detach := range map[string]bool{"cancel": false, "detach": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			path := filepath.Join(t.TempDir(), "keys.json")
+			secret, _, err := gateway.CreateKey(path, "app", 0, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys, err := gateway.OpenKeys(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer keys.Close()
+			produced := schemas.Usage{Prompt: 8, Completion: 1} // by the time the client goes
 			started, ended := make(chan struct{}), make(chan bool, 1)
 			b := setup(t, func(ctx context.Context, r *schemas.Request, emit func([]byte)) schemas.Result {
 				close(started)
@@ -359,11 +370,14 @@ func TestClientGone(t *testing.T) {
 				select {
 				case <-ctx.Done():
 					ended <- true
+					partial := producerstest.Chat("tiny", "first ")
+					partial.Usage = produced
+					return partial
 				case <-time.After(2 * time.Second):
 					ended <- false
 				}
 				return producerstest.Chat("tiny", "first second")
-			}, func(o *gateway.Options) { o.Detach = detach })
+			}, func(o *gateway.Options) { o.Detach, o.Keys = detach, keys })
 			b.net.Control(t)
 			ctx, cancel := context.WithCancel(patience(t))
 			r, err := http.NewRequestWithContext(ctx, http.MethodPost, b.server.URL+"/v1/chat/completions", bytes.NewReader(producerstest.Ask("x", `,"stream":true`)))
@@ -371,6 +385,7 @@ func TestClientGone(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set("Authorization", "Bearer "+secret)
 			w, err := http.DefaultClient.Do(r)
 			if err != nil {
 				t.Fatal(err)
@@ -381,6 +396,18 @@ func TestClientGone(t *testing.T) {
 			if stopped := <-ended; stopped == detach {
 				t.Errorf("the job was stopped: %v, with Detach %v", stopped, detach)
 			}
+			usage := produced
+			if detach {
+				usage = producerstest.Usage
+			}
+			charge, err := b.net.Catalogue.Cost(producerstest.Model, usage, schemas.One)
+			if err != nil {
+				t.Fatal(err)
+			}
+			poll(t, func() bool { // what was produced is charged, though nobody hears of it any more
+				list, err := gateway.ListKeys(path)
+				return err == nil && list[0].Spent == charge.Total
+			})
 		})
 	}
 }

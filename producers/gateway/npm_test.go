@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/cocoon-network/cocoon/producers/producerstest"
 )
 
 // missing skips a test that needs something the machine lacks, or fails it where nothing may be missing.
@@ -52,6 +50,23 @@ console.log("ok stream");
 const runner = client.chat.completions.stream({ model, messages });
 assert.equal(await runner.finalContent(), want);
 console.log("ok helper");
+
+const response = await client.responses.create({ model, input: "hello" });
+assert.equal(response.output_text, "two words");
+assert.equal(response.usage.total_tokens, 15);
+const types = [];
+let streamed = "", ended = null;
+for await (const event of await client.responses.create({ model, input: "hello", stream: true })) {
+  types.push(event.type);
+  if (event.type === "response.output_text.delta") streamed += event.delta;
+  if (event.type === "response.completed") ended = event.response;
+}
+assert.equal(streamed, "two words");
+assert.equal(types[0], "response.created");
+assert.equal(types.length, 10);
+assert.equal(ended.output[0].content[0].text, "two words");
+assert.equal((await client.responses.stream({ model, input: "hello" }).finalResponse()).output_text, "two words");
+console.log("ok responses");
 
 assert.ok((await client.models.list()).data.some((m) => m.id === model));
 console.log("ok models");
@@ -96,14 +111,14 @@ func TestNodeClient(t *testing.T) {
 	if out, err := install.CombinedOutput(); err != nil {
 		missing(t, "npm install openai: %v\n%s", err, out)
 	}
-	b := setup(t, producerstest.Echo)
+	b := setup(t, respond)
 	node := exec.CommandContext(ctx, "node", "client.mjs", b.server.URL+"/v1")
 	node.Dir = dir
 	out, err := node.CombinedOutput()
 	if err != nil {
 		t.Fatalf("node: %v\n%s", err, out)
 	}
-	if n := strings.Count(string(out), "ok "); n != 6 {
-		t.Errorf("%d of 6 steps:\n%s", n, out)
+	if n := strings.Count(string(out), "ok "); n != 7 {
+		t.Errorf("%d of 7 steps:\n%s", n, out)
 	}
 }
