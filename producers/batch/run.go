@@ -213,12 +213,14 @@ func (r *runner) keepHouse(ctx context.Context) error {
 	defer house.Stop()
 	last := -1
 	for {
-		if r.over() {
+		over, changed := r.over()
+		if over {
 			return errOver
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-changed: // perhaps it was the last line
 		case <-progress.C:
 			s := r.b.Summary()
 			if mark := s.Submitted + s.Completed + s.Failed; r.o.Progress != nil && mark != last {
@@ -233,11 +235,11 @@ func (r *runner) keepHouse(ctx context.Context) error {
 	}
 }
 
-// over reports whether there is nothing left to do in this run.
-func (r *runner) over() bool {
+// over reports whether there is nothing left to do in this run; if there is, changed ends when that may be different.
+func (r *runner) over() (over bool, changed <-chan struct{}) {
 	r.b.mu.Lock()
 	defer r.b.mu.Unlock()
-	return r.b.book.waiting == 0 && (r.o.Detach || r.b.book.flying == 0)
+	return r.b.book.waiting == 0 && (r.o.Detach || r.b.book.flying == 0), r.b.changed
 }
 
 // tidy looks at the folder and at the clock.
