@@ -21,6 +21,8 @@ type Batch struct {
 	manifest manifest
 	// fresh says that no earlier process can have published anything of it.
 	fresh bool
+	// checked is the input file as it was when this process checked it; nil when another one did.
+	checked fs.FileInfo
 
 	mu      sync.Mutex // guards the fields below; what is in the book is in the journal first
 	book    *book

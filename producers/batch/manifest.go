@@ -104,7 +104,7 @@ func Create(ctx context.Context, dir string, o Options) (*Batch, *Report, error)
 		return nil, nil, &schemas.Error{Kind: schemas.KindConflict, Field: "dir", Message: "holds a batch already"}
 	}
 	m := manifest{V: 1, Options: o, Created: time.Now().UTC().Truncate(time.Second)}
-	report, err := m.validate(ctx)
+	report, checked, err := m.validate(ctx)
 	if err != nil || !report.OK() {
 		return nil, report, err
 	}
@@ -115,17 +115,21 @@ func Create(ctx context.Context, dir string, o Options) (*Batch, *Report, error)
 	if err != nil {
 		return nil, report, err
 	}
-	b.fresh = true
+	b.fresh, b.checked = true, checked
 	return b, report, nil
 }
 
 // validate checks the input and fills in what it holds.
-func (m *manifest) validate(ctx context.Context) (*Report, error) {
+func (m *manifest) validate(ctx context.Context) (*Report, fs.FileInfo, error) {
 	f, err := openInput(m.Options.Input)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, fmt.Errorf("read input: %w", err)
+	}
 	digest := sha256.New()
 	report, err := Validate(ctx, io.TeeReader(f, digest), m.Options.Rules, func(l Line) error {
 		if m.Lines++; m.Lines == 1 {
@@ -134,9 +138,9 @@ func (m *manifest) validate(ctx context.Context) (*Report, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return report, m.finishHash(f, digest)
+	return report, info, m.finishHash(f, digest)
 }
 
 // finishHash hashes what the reader has left: a packed file may have padding behind its end.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"time"
 
@@ -40,7 +41,7 @@ func (r *runner) seal(ctx context.Context, out chan<- []sealedLine) error {
 	if err := r.spooled(ctx); err != nil {
 		return err
 	}
-	if r.waiting() > 0 && !r.b.fresh { // a fresh one has just been checked
+	if r.waiting() > 0 {
 		if err := r.checkInput(ctx); err != nil {
 			return err
 		}
@@ -86,13 +87,20 @@ func (r *runner) waiting() int {
 	return r.b.book.waiting
 }
 
-// checkInput refuses an input that is not the one that was checked when the batch was made.
+// checkInput refuses an input that is not the one that was checked when the batch was made. One that this process has
+// checked and that looks untouched is not read again.
 func (r *runner) checkInput(ctx context.Context) error {
 	f, err := openInput(r.b.manifest.Options.Input)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if r.b.checked != nil {
+		info, err := f.Stat()
+		if err == nil && os.SameFile(info, r.b.checked) && info.Size() == r.b.checked.Size() && info.ModTime().Equal(r.b.checked.ModTime()) {
+			return nil
+		}
+	}
 	digest := sha256.New()
 	if _, err := io.Copy(digest, &ctxReader{ctx, f}); err != nil {
 		return fmt.Errorf("read input: %w", err)
