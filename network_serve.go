@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"os"
@@ -57,7 +58,8 @@ func (n *network) handler(ctx context.Context, group *errgroup.Group, metrics *p
 		return nil, err
 	}
 	board, err := dashboard.New(dashboard.Config{
-		Bus: n.bus, Trust: n.trust, Money: settlementcli.Money(n.money.ledger, "embedded devnet"), Token: operatorToken, Log: n.conf.Log,
+		Bus: n.bus, Trust: n.trust, Money: settlementcli.Money(n.money.ledger, "embedded devnet"),
+		Batches: gatewayBatches{gate}, Token: operatorToken, Log: n.conf.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -78,6 +80,27 @@ func (n *network) handler(ctx context.Context, group *errgroup.Group, metrics *p
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", n.serveReady)
 	return mux, nil
+}
+
+// gatewayBatches shows a gateway's batches to the dashboard.
+type gatewayBatches struct{ gate *gateway.Gateway }
+
+// Batches implements dashboard.BatchSource.
+func (g gatewayBatches) Batches(ctx context.Context, limit int) ([]dashboard.BatchRow, error) {
+	listed, err := g.gate.Batches(ctx, limit)
+	rows := make([]dashboard.BatchRow, 0, len(listed))
+	for _, l := range listed {
+		r := dashboard.BatchRow{
+			ID: l.ID, Name: cmp.Or(l.Metadata["name"], l.Metadata["description"]), Model: l.Model, State: l.Status, Total: uint64(l.Total),
+			Waiting: uint64(max(l.Total-l.Completed-l.Failed, 0)), Succeeded: uint64(l.Completed), Failed: uint64(l.Failed),
+			Tokens: l.Usage.Total(), Charged: l.Cost, Created: l.Made, Last: l.Finished, Expires: l.Expires, Reasons: map[string]uint64{},
+		}
+		for reason, n := range l.Reasons {
+			r.Reasons[reason] = uint64(n)
+		}
+		rows = append(rows, r)
+	}
+	return rows, err
 }
 
 // readyProbe bounds the look behind /readyz.

@@ -156,3 +156,16 @@ const earningsQuery = `SELECT best.name, e.step, CAST(SUM(e.receipts) AS BIGINT)
 	JOIN (SELECT worker, hour, hour / ? * ? AS step, receipts, prompt, cached, completion, reasoning, charged, earned FROM earnings) e
 		ON e.worker = best.id AND e.hour >= ?
 	GROUP BY best.name, best.total, e.step ORDER BY best.total DESC, best.name, e.step`
+
+// Served counts all receipts that are booked and the tokens in them. It reads a row for each worker and hour: ask it now and
+// then, not with every request.
+func (l *Ledger) Served(ctx context.Context) (receipts, tokens uint64, err error) {
+	err = l.read(ctx, func(t *tx) error {
+		var r, n int64
+		_, err := t.one([]any{&r, &n}, `SELECT CAST(COALESCE(SUM(receipts), 0) AS BIGINT),
+			CAST(COALESCE(SUM(prompt + cached + completion + reasoning), 0) AS BIGINT) FROM earnings`)
+		receipts, tokens = uint64(r), uint64(n)
+		return err
+	})
+	return receipts, tokens, err
+}

@@ -101,7 +101,7 @@ func books() *fixedMoney {
 		Held: 1234*schemas.TON + 5, Earned: 12 * schemas.TON, Paid: 10 * schemas.TON, Pending: 2 * schemas.TON, Fees: schemas.TON / 2,
 		Treasury: "0:" + schemas.Owner(strings.Repeat("ab", 32)), Chain: "tonnet",
 		Owners:  []OwnerRow{{Owner: "0:" + schemas.Owner(strings.Repeat("cd", 32)), Earned: 12 * schemas.TON, Paid: 10 * schemas.TON, Pending: 2 * schemas.TON}},
-		Batches: []BatchRow{{ID: "1", State: "done", Created: time.Now(), Transfers: 1, Amount: 10 * schemas.TON, Root: schemas.HashOf([]byte("root")).String()}},
+		Batches: []PayoutRow{{ID: "1", State: "done", Created: time.Now(), Transfers: 1, Amount: 10 * schemas.TON, Root: schemas.HashOf([]byte("root")).String()}},
 		Alerts:  []string{"low_funds: the treasury cannot cover what is due"},
 	}}
 }
@@ -117,8 +117,9 @@ func TestBrowserPages(t *testing.T) {
 		{"/", "Network", "tiny@1"},
 		{"/workers", "Workers", "SIMULATED H100"},
 		{"/jobs", "Jobs", "succeeded"},
+		{"/batches", "Batches", "1 / 1"},
 		{"/dead", "Dead letters", "No dead letters"},
-		{"/money", "Money", "1,234.000000005 TON"},
+		{"/money", "Money", "1,234 TON"},
 		{"/trust", "Trust", "simulated"},
 	} {
 		p.open(b.server.URL+page.path, "main h1")
@@ -143,6 +144,9 @@ func TestBrowserHostileName(t *testing.T) {
 	}
 }
 
+// drainButton is the first action of a worker.
+const drainButton = `main button[data-act="do"]`
+
 // TestBrowserLiveUpdateAndAction sees a job arrive without reloading, and drains a worker with the token.
 func TestBrowserLiveUpdateAndAction(t *testing.T) {
 	b := setup(t, nil)
@@ -158,8 +162,8 @@ func TestBrowserLiveUpdateAndAction(t *testing.T) {
 		t.Errorf("the page shows job %q, want %q", cell.Value, job)
 	}
 	p.do(
-		chromedp.Click(chromedp.CSS(`nav a[href="/workers"]`)), chromedp.WaitVisible(chromedp.CSS(`main button`)),
-		chromedp.Click(chromedp.CSS(`main button`)), chromedp.WaitVisible(chromedp.CSS("#token[open]")),
+		chromedp.Click(chromedp.CSS(`nav a[href="/workers"]`)), chromedp.WaitVisible(chromedp.CSS(drainButton)),
+		chromedp.Click(chromedp.CSS(drainButton)), chromedp.WaitVisible(chromedp.CSS("#token[open]")),
 	)
 	p.shoot("token")
 	p.do(
@@ -196,7 +200,7 @@ func TestBrowserPhoneWidth(t *testing.T) {
 	b.finish(t)
 	b.view(t, "everything", func(v View) bool { return len(v.Jobs.Jobs) == 1 && len(v.Workers.Workers) == 1 })
 	p := browser(t, 390, 844, false)
-	for _, path := range []string{"/", "/workers", "/jobs", "/money", "/trust"} {
+	for _, path := range []string{"/", "/workers", "/jobs", "/batches", "/dead", "/money", "/trust"} {
 		p.open(b.server.URL+path, "main h1")
 		p.shoot(strings.TrimPrefix(path, "/"))
 		if over := read(p, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`)); over > 0 {

@@ -2,9 +2,9 @@ package dashboard
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cocoon-network/cocoon/schemas"
@@ -19,6 +19,8 @@ type Config struct {
 	Trust schemas.Trust
 	// Money is the books; nil on a machine without settlement.
 	Money MoneySource
+	// Batches is the gateway beside this dashboard; nil where there is none.
+	Batches BatchSource
 	// Token allows the actions to whoever sends it as a bearer token; empty makes the dashboard read-only. At least
 	// MinToken bytes.
 	Token string
@@ -33,33 +35,28 @@ const MinToken = 16
 
 // Dashboard looks at a network and serves what it sees. Make one with New.
 type Dashboard struct {
-	conf      Config
-	catalogue *schemas.Catalogue // the last verified one; used by Run only
-	view      View               // owned by Run
-	started   time.Time
+	conf    Config
+	store   *store
+	fleet   *fleet
+	prices  atomic.Pointer[schemas.Catalogue] // the catalogue in force, for the outcome feed
+	started time.Time
+	uptime  uptime
+	version string // of the page's files
 
-	// mu guards what the outcome feed and the event streams share with Run.
-	mu          sync.Mutex
-	jobs        []JobRow // oldest first
-	recent      []served
-	served      uint64
-	tokens      uint64
-	feedProblem string
-	feedSince   time.Time
-	sections    map[string]section
-	changed     chan struct{} // closed and replaced when a section changes
-}
+	// publicNetwork and publicMoney are what the status page shows; they are replaced, never changed.
+	publicNetwork atomic.Pointer[Network]
+	publicMoney   atomic.Pointer[Money]
 
-// served is one finished job, for the rates.
-type served struct {
-	at     time.Time
-	tokens uint64
-}
+	// The fields below are used by Run only.
+	catalogue *schemas.Catalogue // the last verified one
+	view      View
+	oldestAt  map[streams.Queue]time.Time
+	deadState streams.DeadState
+	lost      time.Time // since when the connection is lost
 
-// section is the encoded form of one section and how often it has changed.
-type section struct {
-	json     []byte
-	revision uint64
+	// mu guards what the feeds of jobs share with Run.
+	mu   sync.Mutex
+	jobs jobBook
 }
 
 // New makes a dashboard; Run starts it.
@@ -79,14 +76,17 @@ func New(c Config) (*Dashboard, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Dashboard{conf: c, started: c.Now(), sections: map[string]section{}, changed: make(chan struct{})}
-	d.view.Network.Models = []ModelRow{}
-	d.view.Workers.Workers = []WorkerRow{}
-	d.view.Jobs.Jobs = []JobRow{}
-	d.view.Dead.Letters = []streams.DeadLetter{}
-	d.view.Money = Money{Absent: c.Money == nil, Owners: []OwnerRow{}, Batches: []BatchRow{}, Alerts: []string{}}
-	d.view.Trust = Trust{Environment: c.Trust.Environment, Roots: c.Trust.Roots.Hash(), Measurements: []MeasurementRow{}, Keys: []KeyRow{}}
-	d.publish()
+	d := &Dashboard{conf: c, started: c.Now().UTC(), store: newStore(), fleet: newFleet(), oldestAt: map[streams.Queue]time.Time{}}
+	d.jobs.arrived, d.jobs.bulk = map[schemas.JobID]arrived{}, map[bulkKey]*bulk{}
+	d.view.Money = Money{Absent: c.Money == nil, Owners: []OwnerRow{}, Batches: []PayoutRow{}, Alerts: []string{}}
+	d.view.Trust = Trust{
+		Environment: c.Trust.Environment, Roots: c.Trust.Roots.Hash(),
+		Measurements: []MeasurementRow{}, Keys: []KeyRow{}, Brokers: []BrokerRow{}, Rules: []RuleRow{},
+	}
+	d.version = assetsVersion()
+	d.putMoney()
+	d.put(secTrust, d.view.Trust, nil)
+	d.put(secBatches, Batches{Local: c.Batches != nil}, nil)
 	return d, nil
 }
 
@@ -94,37 +94,60 @@ func New(c Config) (*Dashboard, error) {
 func (d *Dashboard) Run(ctx context.Context) error {
 	var following sync.WaitGroup
 	following.Go(func() { d.follow(ctx) })
+	following.Go(func() { d.hearArrivals(ctx) })
+	following.Go(func() { d.followBucket(ctx, streams.BucketWorkers) })
+	following.Go(func() { d.followBucket(ctx, streams.BucketEvidence) })
 	defer following.Wait()
-	var trust, money, dead, point time.Time // when each is due next
+	var trust, money, dead, batches, point time.Time // when each is due next
 	for ctx.Err() == nil {
 		now := d.conf.Now()
 		if due(&trust, now, trustEvery) {
 			t, err := d.readTrust(ctx, now)
 			keep(&d.view.Trust, &d.view.Trust.Freshness, t, err, now)
+			d.put(secTrust, d.view.Trust, nil)
 		}
-		d.look(ctx, now)
 		if due(&dead, now, deadEvery) {
 			letters, err := d.readDead(ctx)
 			keep(&d.view.Dead, &d.view.Dead.Freshness, letters, err, now)
+			d.putDead()
+		}
+		d.look(ctx, now)
+		if due(&batches, now, batchesEvery) {
+			b, err := d.readBatches(ctx, now)
+			keep(&d.view.Batches, &d.view.Batches.Freshness, b, err, now)
+			d.putBatches()
 		}
 		if d.conf.Money != nil && due(&money, now, moneyEvery) {
 			m, err := d.readMoney(ctx)
 			keep(&d.view.Money, &d.view.Money.Freshness, m, err, now)
+			d.putMoney()
 		}
 		if due(&point, now, HistoryStep) {
 			d.point(now)
 		}
-		d.publish()
 		wait(ctx, lookEvery)
 	}
 	return nil
 }
 
-// readMoney asks settlement.
-func (d *Dashboard) readMoney(ctx context.Context) (Money, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	return d.conf.Money.Money(ctx)
+// putMoney, putDead and putBatches encode the sections that were read.
+func (d *Dashboard) putMoney() {
+	money := d.view.Money
+	d.publicMoney.Store(&money)
+	d.put(secMoney, money, nil)
+}
+
+func (d *Dashboard) putDead() {
+	head := d.view.Dead
+	head.Letters = nil
+	d.view.Network.DeadLetters = head.Count
+	d.put(secDead, head, encodeRows(d.view.Dead.Letters, func(l streams.DeadLetter) string { return seqKey(l.Seq) }))
+}
+
+func (d *Dashboard) putBatches() {
+	head := d.view.Batches
+	head.Batches = nil
+	d.put(secBatches, head, encodeRows(d.view.Batches.Batches, BatchRow.key))
 }
 
 // due reports whether at has come and moves it on.
@@ -134,46 +157,4 @@ func due(at *time.Time, now time.Time, every time.Duration) bool {
 	}
 	*at = now.Add(every)
 	return true
-}
-
-// publish encodes the sections and wakes the event streams when one has changed.
-func (d *Dashboard) publish() {
-	encoded := map[string][]byte{}
-	for name, v := range map[string]any{
-		"network": d.view.Network, "workers": d.view.Workers, "jobs": d.view.Jobs, "dead": d.view.Dead,
-		"money": d.view.Money, "trust": d.view.Trust, "history": d.view.History,
-	} {
-		b, err := json.Marshal(v)
-		if err != nil { // cannot happen: the view holds no type that refuses to be encoded
-			d.conf.Log.Error("encode section", "section", name, "error", err)
-			continue
-		}
-		encoded[name] = b
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	woke := false
-	for name, b := range encoded {
-		if s := d.sections[name]; string(s.json) != string(b) {
-			d.sections[name] = section{b, s.revision + 1}
-			woke = true
-		}
-	}
-	if woke {
-		close(d.changed)
-		d.changed = make(chan struct{})
-	}
-}
-
-// since returns the sections that have changed since the given revisions, and a channel that closes at the next change.
-func (d *Dashboard) since(revisions map[string]uint64) (map[string]section, <-chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	fresh := map[string]section{}
-	for name, s := range d.sections {
-		if s.revision != revisions[name] {
-			fresh[name] = s
-		}
-	}
-	return fresh, d.changed
 }

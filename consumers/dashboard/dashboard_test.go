@@ -219,7 +219,7 @@ func TestViewFollowsTheNetwork(t *testing.T) {
 	v := b.view(t, "the worker, the job and the money", func(v View) bool {
 		return len(v.Workers.Workers) == 1 && len(v.Jobs.Jobs) == 1 && v.Money.Paid == schemas.TON && len(v.Network.Models) == 1
 	})
-	if n := v.Network; n.Slots != 16 || n.Busy != 5 || n.JobsServed != 1 || n.TokensServed != 134 || n.Models[0].Workers != 1 {
+	if n := v.Network; n.Slots != 16 || n.Busy != 5 || n.JobsServed != 1 || n.TokensSeen != 134 || n.Models[0].Workers != 1 {
 		t.Errorf("network: %+v", n)
 	}
 	j := v.Jobs.Jobs[0]
@@ -265,34 +265,66 @@ func TestProblemKeepsTheLastValues(t *testing.T) {
 	}
 }
 
+// eventually polls until ok is true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// all names every section.
+func all() (names []string) {
+	for name := range sectionRows {
+		names = append(names, name)
+	}
+	return names
+}
+
 func TestEventsSendOnlyWhatChanged(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	b.view(t, "the worker", func(v View) bool { return len(v.Workers.Workers) == 1 })
-	_, changed := b.board.since(nil)
-	all, _ := b.board.since(nil)
 	seen := map[string]uint64{}
-	for name, s := range all {
-		seen[name] = s.revision
+	eventually(t, "every section to be looked at", func() bool {
+		got, _ := b.board.store.since(all(), map[string]uint64{})
+		return len(got) == len(sectionRows)
+	})
+	whole, changed := b.board.store.since(all(), seen)
+	if len(whole) != len(sectionRows) || !whole[secWorkers].Whole || len(whole[secWorkers].Rows) != 1 {
+		t.Fatalf("the first event stream gets %v", whole)
 	}
-	if len(all) != 7 {
-		t.Fatalf("the first event stream gets %d sections", len(all))
-	}
-	if fresh, _ := b.board.since(seen); len(fresh) > 2 { // history and network may move on their own
-		t.Errorf("nothing was changed and %d sections are sent", len(fresh))
-	}
-	b.finish(t)
-	for _, deadline := 0, time.After(20*time.Second); ; {
+	job := b.finish(t)
+	for deadline := time.After(20 * time.Second); ; {
 		select {
 		case <-changed:
 		case <-deadline:
 			t.Fatal("the jobs section never changed")
 		}
-		var fresh map[string]section
-		if fresh, changed = b.board.since(seen); fresh["jobs"].json != nil {
-			break
+		var fresh map[string]*delta
+		fresh, changed = b.board.store.since(all(), seen)
+		if d := fresh[secWorkers]; d != nil && (d.Whole || len(d.Rows) > 1) {
+			t.Errorf("workers are sent again: %+v", d)
+		}
+		if d := fresh[secJobs]; d != nil {
+			if d.Whole || len(d.Rows) != 1 || !strings.Contains(fmt.Sprint(string(first(d.Rows))), string(job)) {
+				t.Errorf("jobs %+v", d)
+			}
+			return
 		}
 	}
+}
+
+// first is any row.
+func first(rows map[string]json.RawMessage) json.RawMessage {
+	for _, r := range rows {
+		return r
+	}
+	return nil
 }
 
 func TestActions(t *testing.T) {
@@ -375,13 +407,13 @@ func TestPagesAreSmallAndGuarded(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	size := 0
-	for _, path := range []string{"/", "/static/app.css", "/static/app.js", "/static/uplot.css", "/static/uplot.js"} {
+	for _, path := range []string{"/", "/static/app.css", "/static/app.js", "/static/pages.js", "/static/uplot.css", "/static/uplot.js"} {
 		size += len(b.get(t, path, http.StatusOK))
 	}
 	if size > 200_000 {
 		t.Errorf("the first page is %d bytes", size)
 	}
-	for _, path := range []string{"/workers", "/jobs", "/dead", "/money", "/trust"} {
+	for _, path := range []string{"/workers", "/jobs", "/batches", "/dead", "/money", "/trust"} {
 		b.get(t, path, http.StatusOK)
 	}
 	b.get(t, "/../../etc/passwd", http.StatusNotFound)

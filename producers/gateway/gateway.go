@@ -96,6 +96,8 @@ type Gateway struct {
 	files *files
 	jobs  *batches
 	meter *metrics
+	// listing is what operators were shown of the batches last.
+	listing listing
 
 	mu    sync.Mutex // guards guids
 	guids guidTable

@@ -1,313 +1,426 @@
-// The pages of the dashboard. Every value from the network reaches the page as text, never as markup.
+// The core of the dashboard: live data, elements, tables, charts and actions. pages.js has the pages. Every value from the
+// network reaches the page as text, never as markup.
 "use strict";
 
+// view holds, per section, a head and rows by key, as the server sent them.
 const view = {};
-const pages = { "/": network, "/workers": workers, "/jobs": jobs, "/dead": dead, "/money": money, "/trust": trust };
 const main = document.getElementById("main");
-const charts = new Map();
+const live = document.getElementById("live");
+// ui is what the reader has chosen on each page: filter, sorting, page of a table, open rows.
+const ui = {};
+const mine = () => (ui[location.pathname] ??= { filter: "", chip: "", sort: {}, page: {}, open: new Set() });
+const head = (name) => view[name]?.head ?? {};
+const rows = (name) => [...(view[name]?.rows.values() ?? [])];
 
-// el makes an element: el("td.n", "text", child, …).
+// el makes an element: el("td.n", {title: "x"}, "text", child, …).
 function el(spec, ...children) {
   const [tag, ...classes] = spec.split(".");
   const node = document.createElement(tag);
   if (classes.length) node.className = classes.join(" ");
-  node.append(...children.filter((c) => c !== null && c !== undefined));
+  const attributes = children[0]?.constructor === Object ? children.shift() : {};
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== false));
   return node;
 }
 
-function table(columns, rows, empty) {
-  if (!rows.length) return el("p.empty", empty);
-  const head = el("tr", ...columns.map(([title, kind]) => {
-    const th = el(kind === "n" ? "th.n" : "th", title);
-    th.scope = "col";
-    return th;
-  }));
-  const body = rows.map((cells) => el("tr", ...cells.map((cell, i) => el(columns[i][1] ? "td." + columns[i][1] : "td", cell))));
-  return el("div.scroll", el("table", el("thead", head), el("tbody", ...body)));
+// morph makes one tree look like another and keeps the nodes that stay, with focus, selection and scroll.
+function morph(from, to) {
+  if (from.nodeType === Node.TEXT_NODE) {
+    if (from.data !== to.data) from.data = to.data;
+    return;
+  }
+  for (const { name, value } of [...to.attributes]) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+  for (const { name } of [...from.attributes]) if (!to.hasAttribute(name) && name !== "disabled") from.removeAttribute(name);
+  if (to.dataset.keep === undefined) morphChildren(from, to);
 }
 
-function figures(list) {
-  return el("dl.figures", ...list.map(([name, value]) => el("div", el("dt", name), el("dd", value))));
+function morphChildren(from, to) {
+  const keyed = new Map();
+  for (const c of from.children) if (c.dataset.key !== undefined) keyed.set(c.dataset.key, c);
+  const focused = document.activeElement;
+  let at = from.firstChild;
+  for (const next of [...to.childNodes]) {
+    const key = next.dataset?.key;
+    const same = (n) => n && n.nodeName === next.nodeName && n.dataset?.key === key;
+    const match = key !== undefined && same(keyed.get(key)) ? keyed.get(key) : key === undefined && same(at) ? at : null;
+    if (!match) { from.insertBefore(next, at); continue; }
+    if (match === at) at = at.nextSibling; else from.insertBefore(match, at);
+    morph(match, next);
+  }
+  while (at) { const n = at.nextSibling; at.remove(); at = n; }
+  if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
 }
 
-function problem(section) {
-  if (!section.problem) return null;
-  const p = el("p.problem", "Shown as of " + time(section.since) + ": " + section.problem);
-  p.setAttribute("role", "alert");
-  return p;
+// Figures and times.
+
+const number = (n) => Number(n ?? 0).toLocaleString("en-US", { maximumFractionDigits: n > 0 && n < 10 ? 2 : 0 });
+const compact = (n) => n < 10000 ? number(n) : Number(n).toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 1 });
+const percent = (bp) => (bp / 100).toFixed(bp % 100 ? 2 : 0) + " %";
+
+// digitsOf spells integer nanoTON, given as a string of digits, without ever making it a float: at most `places` digits after
+// the point, nothing rounded up.
+function decimal(nano, places = 9) {
+  const text = String(nano ?? "0"), digits = text.replace("-", "").padStart(10, "0");
+  const frac = digits.slice(-9).slice(0, places).replace(/0+$/, "");
+  const whole = BigInt(digits.slice(0, -9));
+  if (places < 9 && whole === 0n && frac === "" && BigInt(digits) > 0n) return "<0." + "0".repeat(places - 1) + "1";
+  return (text.startsWith("-") ? "-" : "") + whole.toLocaleString("en-US") + (frac ? "." + frac : "");
 }
+// ton shows an amount short and tells all of it to the pointer.
+const ton = (nano, places = 4) => el("span.ton", { title: decimal(nano) + " TON" }, decimal(nano, places), el("small", " TON"));
 
-const tag = (text, kind) => el(kind ? "span.tag." + kind : "span.tag", text);
-const number = (n) => Number(n).toLocaleString("en-US", { maximumFractionDigits: n < 10 ? 2 : 0 });
-const short = (s, n = 10) => {
-  const node = el("span.mono", s.length > n + 1 ? s.slice(0, n) + "…" : s);
-  node.title = s;
-  return node;
-};
-
-// ton spells integer nanoTON, given as a string of digits, without ever making it a float.
-function ton(nano) {
-  const digits = String(nano ?? "0").replace("-", "").padStart(10, "0");
-  const frac = digits.slice(-9).replace(/0+$/, "");
-  return (String(nano).startsWith("-") ? "-" : "") + BigInt(digits.slice(0, -9)).toLocaleString("en-US") + (frac ? "." + frac : "") + " TON";
-}
-
-function time(s) {
-  if (!s) return "–";
-  return new Date(s).toLocaleString("sv-SE");
+function bytes(n) {
+  for (const unit of ["B", "KiB", "MiB", "GiB", "TiB"]) {
+    if (n < 1024 || unit === "TiB") return (n < 10 && unit !== "B" ? n.toFixed(1) : Math.round(n)) + " " + unit;
+    n /= 1024;
+  }
 }
 
 // span spells nanoseconds.
 function span(ns) {
   const s = ns / 1e9;
-  if (s === 0) return "–";
+  if (!s) return "–";
   if (s < 1) return Math.round(s * 1000) + " ms";
-  if (s < 120) return s.toFixed(1) + " s";
-  return s < 7200 ? Math.round(s / 60) + " min" : (s / 3600).toFixed(1) + " h";
+  return s < 10 ? s.toFixed(1) + " s" : lasts(s);
 }
 
-const percent = (bp) => (bp / 100).toFixed(bp % 100 ? 2 : 0) + " %";
+function lasts(s) {
+  if (s < 120) return Math.round(s) + " s";
+  if (s < 7200) return Math.round(s / 60) + " min";
+  return s < 172800 ? Math.round(s / 3600) + " h" : Math.round(s / 86400) + " days";
+}
 
-function network() {
-  const n = view.network;
-  const rows = n.models.map((m) => {
-    const q = Object.fromEntries(["priority", "standard", "batch"].map((c) => [c, m.queues.filter((b) => b.class === c)]));
-    const depth = (c) => q[c].reduce((a, b) => a + b.pending, 0);
-    const oldest = Math.max(0, ...m.queues.map((b) => b.oldest));
-    const waits = m.queues.some((b) => b.pending > 0);
-    return [
-      el("span", el("strong", m.name), el("br"), short(m.slug, 40)),
-      el("span", ton(m.price.prompt), el("br"), el("span.soft", ton(m.price.completion) + " out")),
-      number(depth("priority")), number(depth("standard")), number(depth("batch")),
-      span(oldest),
-      m.slots ? m.busy + " / " + m.slots : tag(waits ? "no worker" : "none", waits ? "bad" : "warn"),
-      number(m.workers),
-    ];
+// skew is how far the server's clock is ahead of ours, in ms.
+let skew = 0;
+const clock = () => Date.now() + skew;
+const seconds = (at) => (clock() - new Date(at)) / 1000;
+const relative = (at) => { const s = seconds(at); return s >= 0 ? lasts(s) + " ago" : "in " + lasts(-s); };
+const absolute = (at) => new Date(at).toLocaleString("sv-SE");
+
+// ago shows a time relative to now; it goes on by itself. since shows only how long it has been.
+function ago(at) {
+  return at ? el("time", { datetime: at, title: absolute(at), "data-rel": "ago" }, relative(at)) : "–";
+}
+function since(at) {
+  return at ? el("time", { datetime: at, title: absolute(at), "data-rel": "since" }, lasts(Math.max(0, seconds(at)))) : "–";
+}
+setInterval(() => {
+  for (const t of main.querySelectorAll("time[data-rel]")) {
+    const text = t.dataset.rel === "ago" ? relative(t.dateTime) : lasts(Math.max(0, seconds(t.dateTime)));
+    if (t.textContent !== text) t.textContent = text;
+  }
+}, 1000);
+
+// Pieces.
+
+const tag = (text, kind, title) => el(kind ? "span.tag." + kind : "span.tag", { title }, text);
+const soft = (...children) => el("span.soft", ...children);
+const short = (s, n = 10) => !s ? "–" : el("span.mono", { title: s }, s.length > n + 1 ? s.slice(0, n) + "…" : s);
+// hash shows the beginning of a hash without its algorithm.
+const hash = (s, n = 10) => !s ? "–" : el("span.mono", { title: s }, s.replace(/^sha256-/, "").slice(0, n) + "…");
+const lines = (...list) => el("div.lines", ...list.filter(Boolean).map((l) => el("div", l)));
+const meter = (part, whole, label) => el("div.meter", { role: "img", "aria-label": label ?? part + " of " + whole, title: label ?? part + " of " + whole },
+  el("i", { style: "width:" + (whole > 0 ? Math.min(100, Math.round(100 * part / whole)) : 0) + "%" }));
+
+function figures(list) {
+  return el("dl.figures", ...list.filter(Boolean).map(([name, value, note]) => el("div", { "data-key": name },
+    el("dt", name), el("dd", value), note ? el("dd.soft", note) : null)));
+}
+
+// problem says since when a section is old, and why.
+function problem(name) {
+  const section = head(name);
+  if (!section.problem) return null;
+  return el("p.problem", { role: "alert", "data-key": "problem-" + name }, "Shown as of ", section.since ? absolute(section.since) : "before", ": " + section.problem);
+}
+
+const empty = (title, ...teach) => el("div.empty", el("strong", title), ...teach.map((t) => el("p", t)));
+const code = (text) => el("code", text);
+const card = (title, ...children) => el("section.card", el("h3", title), ...children);
+const facts = (pairs) => el("dl.facts", ...pairs.filter((p) => p && p[1] !== undefined && p[1] !== null).map(([k, v]) => el("div", el("dt", k), el("dd", v))));
+
+// toolbar is a search field with chips that narrow a table.
+function toolbar(placeholder, chips = []) {
+  const state = mine();
+  return el("div.toolbar", { "data-key": "toolbar" },
+    el("input", { type: "search", placeholder, "aria-label": placeholder, "data-act": "filter", value: state.filter, maxlength: 100 }),
+    ...chips.map(([value, label, n]) => el("button.chip", { type: "button", "data-act": "chip", "data-arg": value, "aria-pressed": String(state.chip === value) }, label, n === undefined ? null : el("b", number(n)))));
+}
+
+const perPage = 50;
+
+// table shows rows in columns that sort: {title, kind, cell(row), sort(row)}. o.key names a row, o.detail opens below it, o.text
+// is what the search looks into.
+function table(id, columns, list, o) {
+  const state = mine();
+  const words = state.filter.toLowerCase().split(/\s+/).filter(Boolean);
+  const all = list.length;
+  if (words.length && o.text) list = list.filter((r) => { const t = o.text(r).toLowerCase(); return words.every((w) => t.includes(w)); });
+  const by = state.sort[id];
+  if (by && columns[by.column]?.sort) {
+    const value = columns[by.column].sort;
+    list = [...list].sort((a, b) => { const x = value(a), y = value(b); return (x < y ? -1 : x > y ? 1 : 0) * by.way; });
+  }
+  if (!list.length) return all ? empty("Nothing matches", "Clear the search to see all " + number(all) + ".") : o.empty;
+  const pages = Math.ceil(list.length / perPage), page = Math.min(state.page[id] ?? 0, pages - 1);
+  const shown = list.slice(page * perPage, (page + 1) * perPage);
+  const titles = columns.map((c, i) => {
+    const sorted = by?.column === i ? (by.way > 0 ? "ascending" : "descending") : null;
+    return el("th" + (c.kind ? "." + c.kind : ""), { scope: "col", "aria-sort": sorted },
+      c.sort ? el("button.sort", { type: "button", "data-act": "sort", "data-arg": id + " " + i }, c.title, el("i", { "aria-hidden": "true" }, sorted === "ascending" ? "↑" : sorted ? "↓" : "")) : c.title);
   });
-  return [
-    el("h1", "Network"), problem(n),
-    figures([
-      ["Jobs per second", number(n.jobs_per_second)], ["Tokens per second", number(n.tokens_per_second)],
-      ["Slots busy", n.busy + " / " + n.slots], ["Workers online", number(n.workers_online)],
-      ["Jobs seen", number(n.jobs_served)], ["Median time to outcome", span(n.median_wait)],
-    ]),
-    el("div.charts", chart("jobs_per_second", "Jobs per second"), chart("tokens_per_second", "Tokens per second"), chart("pending", "Jobs waiting"), chart("busy", "Slots busy")),
-    el("h2", "Models"),
-    table([["Model"], ["Price per million tokens"], ["Priority", "n"], ["Standard", "n"], ["Batch", "n"], ["Oldest", "n"], ["Busy", "n"], ["Workers", "n"]],
-      rows, "The catalogue has no models yet: cocoon models publish adds one."),
-  ];
-}
-
-function workers() {
-  const w = view.workers;
-  const rows = w.workers.map((x) => {
-    const last = x.reputation?.windows?.at(-1);
-    const all = last ? last.succeeded + last.failed + last.lost : 0;
-    const state = tag(x.state, { serving: "", starting: "warn", draining: "warn", disabled: "warn" }[x.state] ?? "bad");
-    const actions = el("span", action("Drain", "/api/workers/steer", { worker: x.worker, order: { drain: true } }), " ",
-      x.state === "disabled" ? action("Enable", "/api/workers/steer", { worker: x.worker, order: {} })
-        : action("Disable", "/api/workers/steer", { worker: x.worker, order: { disabled: true } }));
-    return [
-      el("span", short(x.worker, 17), el("br"), el("span.soft", x.host ?? "")),
-      el("span", state, x.reason ? el("div.soft", x.reason) : null),
-      el("span", x.environment === "simulated" ? tag("simulated", "warn") : tag("attested"), el("div.soft", "until " + time(x.attested_until))),
-      x.gpus?.length ? el("span", ...x.gpus.map((g) => el("div", g.name + (g.cc ? ", CC " + g.cc : "") + ", " + g.utilisation + " %, " + number(g.memory_used / 2 ** 20) + " of " + number(g.memory_total / 2 ** 20) + " MiB"))) : el("span.soft", "no GPU stated"),
-      el("span", ...x.models.map((m) => el("div", m.route.slug, " ", m.busy + " / " + m.slots))),
-      (x.ask / 10000).toFixed(2) + "×",
-      number(x.done) + (x.failed ? " (" + number(x.failed) + " failed)" : ""),
-      last ? el("span", tag(x.reputation.standing, { good: "", probation: "warn" }[x.reputation.standing] ?? "bad"),
-        el("div.soft", all ? percent(Math.floor(last.succeeded * 10000 / all)) + " of " + number(all) + ", median " + span(last.median) + ", " + number(last.lost) + " lost" : "no jobs yet")) : el("span.soft", "none yet"),
-      actions,
-    ];
+  const body = shown.flatMap((r) => {
+    const key = o.key(r), open = o.detail && state.open.has(key);
+    const cells = columns.map((c, i) => {
+      const cell = c.cell(r);
+      return el("td" + (c.kind ? "." + c.kind : ""), i === 0 && o.detail
+        ? el("div.first", el("button.open", { type: "button", "data-act": "open", "data-arg": key, "aria-expanded": String(open), "aria-label": "Details of " + key }), el("div", cell))
+        : cell);
+    });
+    const line = el("tr", { "data-key": key, class: o.dim?.(r) ? "dim" : null }, ...cells);
+    return open ? [line, el("tr.detail", { "data-key": key + " detail" }, el("td", { colspan: columns.length }, el("div.pane", o.detail(r))))] : [line];
   });
-  return [el("h1", "Workers"), problem(w),
-    table([["Worker"], ["State", "wrap"], ["Evidence"], ["GPU, as stated"], ["Slots"], ["Ask", "n"], ["Jobs", "n"], ["Reputation"], ["Actions"]],
-      rows, "No worker is online. cocoon worker starts one; cocoon doctor says why a host is refused.")];
+  return el("div.tablebox", { "data-key": id },
+    el("div.scroll", { tabindex: 0, role: "region", "aria-label": o.label }, el("table", el("thead", el("tr", ...titles)), el("tbody", ...body))),
+    pages > 1 ? el("div.pager", soft(number(page * perPage + 1) + "–" + number(page * perPage + shown.length) + " of " + number(list.length)),
+      el("button", { type: "button", "data-act": "page", "data-arg": id + " " + (page - 1), disabled: page === 0 }, "Previous"),
+      el("button", { type: "button", "data-act": "page", "data-arg": id + " " + (page + 1), disabled: page === pages - 1 }, "Next")) : null);
 }
 
-function jobs() {
-  const j = view.jobs;
-  const rows = j.jobs.map((x) => {
-    const stages = [["granted", x.granted], ["started", x.started], ["finished", x.finished], ["stored", x.stored]];
-    const line = el("span.line", ...stages.map(([name, at]) => {
-      const dot = document.createElement("i");
-      if (!at) dot.className = "off";
-      dot.title = name + " " + time(at);
-      return dot;
-    }));
-    return [
-      short(x.job, 12), short(x.tenant, 8), el("span", x.model.split("@")[0]), x.class ?? "–",
-      tag(x.status + (x.kind ? ": " + x.kind : ""), { succeeded: "", cancelled: "warn", expired: "warn" }[x.status] ?? "bad"),
-      line, x.granted ? span((new Date(x.stored) - new Date(x.granted)) * 1e6) : "–",
-      x.worker ? short(x.worker, 8) : "–", x.attempt ?? "–",
-      number(x.usage.prompt + x.usage.cached) + " → " + number(x.usage.completion + x.usage.reasoning), time(x.stored),
-    ];
-  });
-  return [el("h1", "Jobs"), problem(j), el("p.soft", "The newest finished jobs, public attributes only. Times and tokens are as grant and receipt state them."),
-    table([["Job"], ["Tenant"], ["Model"], ["Class"], ["Outcome"], ["Granted · started · finished · stored"], ["Took", "n"], ["Worker"], ["Attempt", "n"], ["Tokens", "n"], ["Stored"]],
-      rows, "No job has finished yet.")];
+// Charts. Their frames stay in the page; draw fills and renews them.
+
+// chart makes the frame of a chart of the history: [[field, label], …].
+function chart(title, series, now) {
+  return el("figure.chart", { "data-key": "chart " + title, "data-series": series.map((s) => s[0]).join(" "), role: "img", "aria-label": title + ", now " + now },
+    el("figcaption", title, el("b", now)), el("div.plot", { "data-keep": true }));
 }
 
-function dead() {
-  const d = view.dead;
-  const rows = d.letters.map((x) => [
-    String(x.seq), time(x.died), x.job ? short(x.job, 12) : "–", short(x.tenant ?? "", 8), x.route.slug, x.class,
-    el("span", "kind " + x.kind, el("div.soft", x.reason)), String(x.deliveries), number(x.size) + " B",
-    action("Replay", "/api/dead/replay", { seq: x.seq }),
-  ]);
-  return [el("h1", "Dead letters"), problem(d), el("p.soft", number(d.count) + " in all. Only sealed bytes and public attributes are kept; a replay keeps the job's id."),
-    table([["Seq", "n"], ["Died"], ["Job"], ["Tenant"], ["Model"], ["Class"], ["Why", "wrap"], ["Tries", "n"], ["Size", "n"], ["Action"]],
-      rows, "No dead letters. Jobs that fail on every attempt land here.")];
-}
-
-function money() {
-  const m = view.money;
-  if (m.absent) return [el("h1", "Money"), el("p.empty", "No settlement runs beside this dashboard.")];
-  return [
-    el("h1", "Money"), problem(m),
-    ...(m.alerts ?? []).map((a) => { const p = el("p.problem", a); p.setAttribute("role", "alert"); return p; }),
-    figures([["Held for tenants", ton(m.held)], ["Earned by owners", ton(m.earned)], ["Paid on chain", ton(m.paid)], ["Pending", ton(m.pending)], ["Network fees", ton(m.fees)]]),
-    el("div.charts", chart("paid", "Paid on chain, TON")),
-    el("p.soft", "Treasury ", short(m.treasury ?? "–", 66), m.chain ? " on " + m.chain : ""),
-    el("h2", "Worker owners"),
-    table([["Owner"], ["Earned", "n"], ["Paid", "n"], ["Pending", "n"]], (m.owners ?? []).map((o) => [short(o.owner, 20), ton(o.earned), ton(o.paid), ton(o.pending)]), "Nobody has earned anything yet."),
-    el("h2", "Payout batches"),
-    table([["Batch"], ["State"], ["Created"], ["Transfers", "n"], ["Amount", "n"], ["Statement root"], ["Transaction"]],
-      (m.batches ?? []).map((b) => [b.id, tag(b.state, b.state === "done" ? "" : b.state === "expired" ? "bad" : "warn"), time(b.created), String(b.transfers), ton(b.amount), b.root ? short(b.root, 16) : "–", b.link ? short(b.link, 16) : "–"]),
-      "No payout batch yet: balances wait for their threshold or age."),
-  ];
-}
-
-function trust() {
-  const t = view.trust;
-  const doc = (name, d) => [name, String(d.version), d.hash ? short(d.hash, 20) : "–", String(d.signers), time(d.issued), el("span", new Date(d.expires) < Date.now() ? tag("expired", "bad") : time(d.expires))];
-  return [
-    el("h1", "Trust"), problem(t),
-    el("p", "Environment ", tag(t.environment, t.environment === "production" ? "" : "warn"), " Root keys ", short(t.roots ?? "", 24)),
-    el("h2", "Signed documents"),
-    table([["Document"], ["Version", "n"], ["Hash"], ["Valid signatures", "n"], ["Issued"], ["Expires"]], [doc("Policy", t.policy), doc("Catalogue", t.catalogue)], ""),
-    el("h2", "Admitted programs"),
-    table([["Name"], ["Role"]], t.measurements.map((m) => [m.name, m.role]), "The policy admits nothing."),
-    el("h2", "Keys that jobs are sealed to"),
-    table([["Model", "wrap"], ["Key"], ["Epoch", "n"], ["Active until"], ["Broker"]], t.keys.map((k) => [k.model.split(":")[0], short(k.kid, 16), String(k.epoch), time(k.active_until), short(k.broker, 16)]), "No broker has published a key."),
-  ];
-}
-
-// chart makes the frame of a chart; draw fills it once it is in the page.
-function chart(series, title) {
-  const box = el("div.chart", el("h3", title));
-  box.dataset.series = series;
-  box.setAttribute("role", "img");
-  const values = view.history?.[series] ?? [];
-  box.setAttribute("aria-label", title + ", now " + number(values.at(-1) ?? 0));
-  return box;
-}
+const plots = new Map(); // by frame
+const palette = () => { const css = getComputedStyle(document.documentElement); return (name) => css.getPropertyValue(name).trim(); };
 
 function draw() {
-  const css = getComputedStyle(document.documentElement);
-  const colour = (name) => css.getPropertyValue(name).trim();
-  for (const box of document.querySelectorAll(".chart")) {
-    const values = view.history?.[box.dataset.series];
-    if (!values || values.length < 2) {
-      if (!box.querySelector(".soft")) box.append(el("p.soft", "collecting"));
-      continue;
-    }
-    const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
-    const clock = { ...axis, space: 70, size: 24, values: (_, at) => at.map((t) => new Date(t * 1000).toTimeString().slice(0, 8)) };
-    new uPlot({
-      width: box.clientWidth - 26, height: 120, padding: [8, 34, 0, 0], legend: { show: false }, cursor: { show: false },
-      scales: { y: { range: (_, min, max) => [0, max > 0 ? max * 1.1 : 1] } },
-      axes: [clock, { ...axis, size: 46 }],
-      series: [{}, { points: { show: false }, stroke: colour("--accent"), fill: colour("--tint"), width: 1.5 }],
-    }, [view.history.time, values], box);
+  for (const [box, plot] of plots) if (!box.isConnected) { plot.destroy(); plots.delete(box); }
+  const points = [...(view.history?.rows.entries() ?? [])].sort((a, b) => a[0] < b[0] ? -1 : 1).map((e) => e[1]);
+  for (const frame of document.querySelectorAll(".chart[data-series]")) {
+    const fields = frame.dataset.series.split(" ");
+    const data = [points.map((p) => p.t), ...fields.map((f) => points.map((p) => p[f]))];
+    plot(frame, data, () => fields.map((_, i) => ({ points: { show: false }, stroke: palette()(i ? "--soft" : "--accent"), fill: i ? undefined : palette()("--tint"), width: i ? 1 : 1.5, dash: i ? [4, 4] : undefined })));
   }
+  for (const frame of document.querySelectorAll(".chart[data-earnings]")) plotEarnings(frame);
 }
 
-// action makes a button that asks for the token when it needs one and can not be pressed twice.
-function action(label, path, body) {
-  const button = el("button", label);
-  button.type = "button";
-  button.addEventListener("click", async () => {
-    const token = await operatorToken();
-    if (!token) return;
-    button.disabled = true;
-    try {
-      const r = await fetch(path, { method: "POST", headers: { Authorization: "Bearer " + token, "Content-Type": "application/json" }, body: JSON.stringify(body) });
-      const answer = await r.json();
-      if (r.status === 403) sessionStorage.removeItem("token");
-      toast(r.ok ? label + ": done" : label + ": " + answer.error.message);
-    } catch {
-      toast(label + ": the dashboard cannot be reached; nothing is known, look before trying again");
-    }
-    setTimeout(() => { button.disabled = false; }, 1500);
-  });
-  return button;
+// plot draws data into a frame, or renews what is drawn.
+function plot(frame, data, series, more = {}) {
+  const box = frame.querySelector(".plot");
+  const have = plots.get(box), width = box.clientWidth;
+  if (data[0].length < 2) { if (!box.firstChild) box.append(el("p.soft", "collecting")); return; }
+  if (have && have.series.length === data.length) {
+    if (have.width !== width) have.setSize({ width, height: have.height });
+    have.setData(data);
+    return;
+  }
+  have?.destroy();
+  box.replaceChildren();
+  const css = palette();
+  const axis = { stroke: css("--soft"), font: "11px system-ui, sans-serif", grid: { stroke: css("--line"), width: 1 }, ticks: { show: false } };
+  plots.set(box, new uPlot({
+    width, height: more.height ?? 110, padding: [6, 16, 0, 0], legend: { show: false }, cursor: { show: false },
+    scales: { y: { range: (_, min, max) => [0, max > 0 ? max * 1.08 : 1] } },
+    axes: [{ ...axis, space: 64, incs: [60, 120, 300, 600, 1800, 3600, 7200, 14400, 28800, 86400], size: 20, grid: { show: false }, values: (_, at) => at.map((t) => new Date(t * 1000).toTimeString().slice(0, 5)) },
+      { ...axis, space: 24, size: 42, values: (_, at) => at.map((v) => compact(v)) }],
+    series: [{}, ...series()],
+  }, data, box));
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const p of plots.values()) p.destroy(); plots.clear(); for (const b of document.querySelectorAll(".plot")) b.replaceChildren(); render(); });
+
+// Actions. A button is one exact thing; while it is on its way, and after it was done, it cannot be pressed again.
+
+const asked = new Map(); // what was asked, by path and body: "sent" or "done"
+
+// action makes a button; what says what will happen.
+function action(label, path, body, what) {
+  const arg = JSON.stringify({ label, path, body, what }), state = asked.get(path + JSON.stringify(body));
+  return el("button", { type: "button", "data-act": "do", "data-arg": arg, disabled: state !== undefined }, state === "done" ? label + ": done" : label);
 }
 
-function operatorToken() {
+async function act({ label, path, body, what }) {
+  const key = path + JSON.stringify(body);
+  if (asked.has(key)) return;
+  const token = await confirmAction(label, what);
+  if (!token || asked.has(key)) return;
+  asked.set(key, "sent");
+  render();
+  let state, text;
+  try {
+    const r = await fetch(path, { method: "POST", headers: { Authorization: "Bearer " + token, "Content-Type": "application/json" }, body: JSON.stringify(body) });
+    const answer = await r.json();
+    if (r.status === 403) sessionStorage.removeItem("token");
+    state = r.ok ? "done" : undefined;
+    text = r.ok ? label + ": done" : label + ": " + answer.error.message;
+  } catch {
+    text = label + ": the dashboard cannot be reached; nothing is known, look before trying again";
+  }
+  toast(text, state === "done");
+  if (state) asked.set(key, state); else asked.delete(key);
+  if (state) setTimeout(() => { asked.delete(key); render(); }, 10000); // an order may be given again later
+  render();
+}
+
+// confirmAction says what will happen and asks for the token where none is known; "" when the reader does not want it.
+function confirmAction(label, what) {
   const known = sessionStorage.getItem("token");
-  if (known) return Promise.resolve(known);
-  const dialog = document.getElementById("token");
-  const input = document.getElementById("token-value");
+  const dialog = document.getElementById("token"), input = document.getElementById("token-value");
+  document.getElementById("token-title").textContent = label;
+  document.getElementById("token-what").textContent = what;
+  document.getElementById("token-ok").textContent = label;
+  document.getElementById("token-field").hidden = Boolean(known);
+  input.required = !known;
   input.value = "";
   dialog.returnValue = "";
   dialog.showModal();
+  if (known) document.getElementById("token-ok").focus();
   return new Promise((resolve) => dialog.addEventListener("close", () => {
-    if (dialog.returnValue !== "ok" || !input.value) return resolve("");
-    sessionStorage.setItem("token", input.value);
-    resolve(input.value);
+    const token = known ?? input.value;
+    if (dialog.returnValue !== "ok" || !token) return resolve("");
+    sessionStorage.setItem("token", token);
+    resolve(token);
   }, { once: true }));
 }
+// Enter in the token field means yes, not the first button.
+document.getElementById("token-value").addEventListener("keydown", (e) => {
+  if (e.key === "Enter") { e.preventDefault(); document.getElementById("token-ok").click(); }
+});
 
-function toast(text) {
+function toast(text, good) {
   const t = document.getElementById("toast");
   t.textContent = text;
+  t.dataset.state = good ? "good" : "bad";
   t.hidden = false;
   clearTimeout(toast.timer);
-  toast.timer = setTimeout(() => { t.hidden = true; }, 5000);
+  toast.timer = setTimeout(() => { t.hidden = true; }, 6000);
 }
 
-// render redraws the page in place. It waits while the keyboard focus is on a button inside, so that a live update
-// never takes the focus away.
+// What the reader does.
+
+const acts = {
+  open: (key) => { const open = mine().open; if (!open.delete(key)) open.add(key); },
+  sort: (arg) => { const [id, column] = arg.split(" "), s = mine().sort, c = Number(column); s[id] = { column: c, way: s[id]?.column === c ? -s[id].way : -1 }; },
+  page: (arg) => { const [id, page] = arg.split(" "); mine().page[id] = Number(page); },
+  chip: (value) => { const m = mine(); m.chip = m.chip === value ? "" : value; m.page = {}; },
+  do: (arg) => { act(JSON.parse(arg)); },
+};
+
+document.addEventListener("click", (e) => {
+  const a = e.target.closest("nav a, a.brand, a[data-page]");
+  if (a && !e.metaKey && !e.ctrlKey && !e.shiftKey) {
+    e.preventDefault();
+    if (a.pathname !== location.pathname) history.pushState(null, "", a.pathname);
+    go();
+    main.focus({ preventScroll: true });
+    scrollTo(0, 0);
+    return;
+  }
+  const button = e.target.closest("[data-act]");
+  if (button && !button.disabled && acts[button.dataset.act]) {
+    acts[button.dataset.act](button.dataset.arg);
+    render();
+    return;
+  }
+  const row = e.target.closest("tbody tr"); // a click anywhere in a row opens it, unless text is being selected
+  if (row && !e.target.closest("a, button, input") && !String(getSelection())) row.querySelector("button.open")?.click();
+});
+document.addEventListener("input", (e) => {
+  if (e.target.dataset.act !== "filter") return;
+  mine().filter = e.target.value;
+  mine().page = {};
+  render();
+});
+addEventListener("popstate", go);
+addEventListener("resize", () => render());
+
+// Drawing. However often something changes, the page is drawn a few times a second at most.
+
+let drawn = 0, planned = 0;
+function changed() {
+  if (planned) return;
+  planned = setTimeout(() => { planned = 0; requestAnimationFrame(render); }, Math.max(0, 300 - (performance.now() - drawn)));
+}
+
 function render() {
-  if (!view.network || main.contains(document.activeElement) && document.activeElement !== main) return;
-  const page = pages[location.pathname] ?? network;
-  document.getElementById("banner").hidden = (view.trust?.environment ?? view.network.environment) !== "simulated";
+  drawn = performance.now();
+  const page = pages[location.pathname] ?? pages["/"];
+  document.getElementById("banner").hidden = (head("network").environment ?? head("trust").environment) !== "simulated";
+  const dead = document.getElementById("dead-count"), letters = head("network").dead_letters ?? 0;
+  dead.hidden = !letters;
+  dead.textContent = compact(letters);
   for (const a of document.querySelectorAll("nav a")) {
     if (a.pathname === location.pathname) a.setAttribute("aria-current", "page"); else a.removeAttribute("aria-current");
   }
-  const scroll = [...main.querySelectorAll(".scroll")].map((s) => s.scrollLeft);
-  main.replaceChildren(...page().filter(Boolean));
-  main.querySelectorAll(".scroll").forEach((s, i) => { s.scrollLeft = scroll[i] ?? 0; });
+  if (!page.sections.every((s) => view[s])) return;
+  const next = el("main");
+  next.append(...page.show().flat().filter(Boolean));
+  morphChildren(main, next);
   document.title = main.querySelector("h1").textContent + " · Cocoon";
   draw();
 }
 
-document.addEventListener("click", (e) => {
-  const a = e.target.closest("nav a, a.brand");
-  if (!a || e.metaKey || e.ctrlKey || e.shiftKey) return;
-  e.preventDefault();
-  history.pushState(null, "", a.pathname);
-  main.focus({ preventScroll: true });
-  render();
-});
-addEventListener("popstate", render);
-addEventListener("resize", render);
-main.addEventListener("focusout", () => setTimeout(render, 0));
+// Live data. A stream brings the sections of the page at hand; another page opens another stream.
 
-const live = document.getElementById("live");
-let pending = false;
-function connect() {
-  const events = new EventSource("/api/events");
-  events.onopen = () => { live.textContent = "live"; live.dataset.state = "live"; };
-  events.onerror = () => { live.textContent = "connection lost, trying again"; live.dataset.state = "lost"; };
-  for (const name of ["network", "workers", "jobs", "dead", "money", "trust", "history"]) {
-    events.addEventListener(name, (e) => {
-      view[name] = JSON.parse(e.data);
-      if (pending) return;
-      pending = true;
-      requestAnimationFrame(() => { pending = false; render(); });
-    });
+let stream, lostAt = 0, retry = 0, version = "";
+
+function go() {
+  const page = pages[location.pathname] ?? pages["/"];
+  stream?.close();
+  clearTimeout(retry);
+  const events = new EventSource("/api/events?sections=" + [...new Set(["network", ...page.sections])].join(","));
+  stream = events;
+  events.onopen = () => { lostAt = 0; live.textContent = "live"; live.dataset.state = "live"; stale(); };
+  events.onerror = () => {
+    lostAt ||= Date.now();
+    live.textContent = "connection lost, trying again";
+    live.dataset.state = "lost";
+    stale();
+    if (events.readyState === EventSource.CLOSED) retry = setTimeout(go, 3000); // refused: the browser does not try again by itself
+  };
+  events.addEventListener("hello", (e) => {
+    const hello = JSON.parse(e.data);
+    skew = new Date(hello.now) - Date.now();
+    if (Math.abs(skew) < 2000) skew = 0;
+    view.server = { head: hello, rows: new Map() };
+    if (version && version !== hello.version) location.reload(); // the server was started anew with other pages
+    version = hello.version;
+  });
+  for (const name of ["network", "workers", "refusals", "jobs", "batches", "dead", "money", "trust", "history"]) {
+    events.addEventListener(name, (e) => { if (events === stream) apply(name, JSON.parse(e.data)); });
   }
+  render();
 }
-connect();
+
+// A page that nobody sees holds no stream: a browser allows only a few for each server.
+function rest() {
+  stream?.close();
+  clearTimeout(retry);
+  live.textContent = "paused";
+  live.dataset.state = "paused";
+}
+addEventListener("pagehide", rest);
+addEventListener("pageshow", (e) => { if (e.persisted) go(); });
+document.addEventListener("visibilitychange", () => { if (document.hidden) rest(); else go(); });
+
+function apply(name, delta) {
+  const section = (view[name] ??= { head: {}, rows: new Map() });
+  if (delta.whole) section.rows.clear();
+  if (delta.head) section.head = delta.head;
+  for (const key of delta.gone ?? []) section.rows.delete(key);
+  for (const [key, row] of Object.entries(delta.rows ?? {})) section.rows.set(key, row);
+  section.rows = new Map(section.rows); // another one: what was derived from the old one is old
+  changed();
+}
+
+function stale() {
+  const bar = document.getElementById("stale");
+  bar.hidden = !lostAt;
+  if (lostAt) bar.textContent = "The dashboard's server does not answer. What you see is of " + new Date(lostAt).toTimeString().slice(0, 8) + "; it goes on by itself when the server is back.";
+}
