@@ -15,7 +15,7 @@ func TestThreatsNameRealTests(t *testing.T) {
 		t.Fatal(err)
 	}
 	have := map[string]bool{}
-	for _, pattern := range []string{"*_test.go", "broker/*_test.go", "weights/*_test.go", "cli/*_test.go", "../schemas/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "attest/*_test.go", "broker/*_test.go", "weights/*_test.go", "cli/*_test.go", "../schemas/*_test.go"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil || len(paths) == 0 {
 			t.Fatalf("%s: %v", pattern, err)

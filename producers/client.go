@@ -34,6 +34,9 @@ type Options struct {
 	// Collateral has Intel's documents for the production verifier; nil takes those that the network keeps in its
 	// COLLATERAL bucket. They are signed, so it does not matter who keeps them.
 	Collateral *tdx.Collateral
+	// FloorFile keeps the highest policy version that was accepted, so that nobody can replay an older policy, with images
+	// that have been found wanting, to a client that starts again. It belongs to one Trust. Empty: only in memory.
+	FloorFile string
 	// Record remembers what was submitted; nil means memory, which dies with the process. The caller closes it.
 	Record Record
 	// Class is for jobs that ask for none; empty means standard.

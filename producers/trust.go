@@ -58,8 +58,14 @@ func newBeliever(bus *streams.Bus, o Options, log *slog.Logger) (*believer, erro
 	if b.verifier != nil {
 		return b, nil
 	}
+	var memory attest.KeeperOptions
 	var err error
-	if b.keeper, err = attest.NewKeeper(o.Trust, attest.KeeperOptions{}); err != nil {
+	if o.FloorFile != "" {
+		if memory.Floor, memory.Remember, err = attest.OpenFloor(o.FloorFile); err != nil {
+			return nil, err
+		}
+	}
+	if b.keeper, err = attest.NewKeeper(o.Trust, memory); err != nil {
 		return nil, err
 	}
 	collateral := o.Collateral

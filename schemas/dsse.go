@@ -105,6 +105,9 @@ type Trust struct {
 	Roots RootKeys `json:"roots"`
 	// Environment is the only one whose documents are accepted.
 	Environment Environment `json:"environment"`
+	// PolicyFloor is the version below which no policy is accepted; 0: any. A process that keeps nothing over restarts has no
+	// other memory of what it has seen.
+	PolicyFloor uint64 `json:"policy_floor,omitempty"`
 }
 
 // ParseTrust reads the JSON form strictly.

@@ -35,8 +35,9 @@ const keptPolicies = 64
 
 // Keeper accepts signed policies and holds the newest. It is safe for concurrent use.
 type Keeper struct {
-	trust schemas.Trust
-	now   func() time.Time
+	trust    schemas.Trust
+	now      func() time.Time
+	remember func(version uint64) error
 
 	mu      sync.Mutex
 	current *InForce
@@ -55,7 +56,11 @@ type version struct {
 // KeeperOptions configure a Keeper.
 type KeeperOptions struct {
 	// Floor is the version below which nothing is accepted: the highest this process has seen in an earlier life. 0: any.
+	// What the trust says counts if it is higher.
 	Floor uint64
+	// Remember, if set, is called with the version of every newer policy before that comes into force; after an error it does
+	// not. [OpenFloor] gives one that writes a file.
+	Remember func(version uint64) error
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
@@ -68,7 +73,9 @@ func NewKeeper(trust schemas.Trust, o KeeperOptions) (*Keeper, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Keeper{trust: trust, now: o.Now, floor: o.Floor, changed: make(chan struct{})}, nil
+	return &Keeper{
+		trust: trust, now: o.Now, floor: max(o.Floor, trust.PolicyFloor), remember: o.Remember, changed: make(chan struct{}),
+	}, nil
 }
 
 // Trust returns what the keeper believes in.
@@ -79,11 +86,7 @@ func (k *Keeper) Trust() schemas.Trust { return k.trust }
 func (k *Keeper) Offer(signed []byte) (*InForce, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	previous := k.floor
-	if k.current != nil {
-		previous = k.current.Version
-	}
-	policy, hash, err := schemas.VerifyDocument[schemas.Policy](signed, k.trust, previous, k.now())
+	policy, hash, err := schemas.VerifyDocument[schemas.Policy](signed, k.trust, k.floor, k.now())
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +99,12 @@ func (k *Keeper) Offer(signed []byte) (*InForce, error) {
 		}
 		return k.current, nil
 	}
+	if k.remember != nil {
+		if err := k.remember(policy.Version); err != nil {
+			return nil, err
+		}
+	}
+	k.floor = policy.Version
 	k.current = &InForce{Policy: policy, Hash: hash, Roots: k.trust.Roots.Hash()}
 	if k.history = append(k.history, version{policy.Version, hash}); len(k.history) > keptPolicies {
 		k.history = k.history[1:]
@@ -103,6 +112,19 @@ func (k *Keeper) Offer(signed []byte) (*InForce, error) {
 	close(k.changed)
 	k.changed = make(chan struct{})
 	return k.current, nil
+}
+
+// Raise refuses from now on every policy with a lower version. One that is in force and lower is in force no more: somebody
+// has replayed it to a process that did not know better.
+func (k *Keeper) Raise(floor uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.floor = max(k.floor, floor)
+	if k.current != nil && k.current.Version < k.floor {
+		k.current = nil
+		close(k.changed)
+		k.changed = make(chan struct{})
+	}
 }
 
 // separate keeps the real roots out of simulated policies.

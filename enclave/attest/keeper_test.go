@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,3 +210,94 @@ type exampleT struct{ testing.TB }
 
 func (exampleT) Helper()           {}
 func (exampleT) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
+
+// TestFloorOutlivesTheProcess: what was accepted once is the least that is accepted later, by file, by trust or by word.
+func TestFloorOutlivesTheProcess(t *testing.T) {
+	t.Parallel()
+	w := attesttest.New(t)
+	path := filepath.Join(t.TempDir(), "policy-floor")
+	open := func() *attest.Keeper {
+		t.Helper()
+		floor, remember, err := attest.OpenFloor(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := attest.NewKeeper(w.Trust, attest.KeeperOptions{Floor: floor, Remember: remember, Now: w.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	first := open()
+	for _, n := range []uint64{3, 7} {
+		if _, err := offer(t, w, first, version(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := open()
+	if _, err := offer(t, w, second, version(6)); schemas.KindOf(err) != schemas.KindPolicy {
+		t.Errorf("replayed after a restart: %v", err)
+	}
+	if _, err := offer(t, w, second, version(7)); err != nil {
+		t.Errorf("the same after a restart: %v", err)
+	}
+	// A process beside it that is behind does not lower the file.
+	if _, err := offer(t, w, open(), version(9)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := offer(t, w, second, version(8)); err != nil {
+		t.Fatal(err)
+	}
+	if floor, _, err := attest.OpenFloor(path); err != nil || floor != 9 {
+		t.Errorf("the file has %d, %v", floor, err)
+	}
+	// What cannot be remembered does not come into force.
+	broken, err := attest.NewKeeper(w.Trust, attest.KeeperOptions{Now: w.Now, Remember: func(uint64) error { return errors.New("disk full") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := offer(t, w, broken, version(1)); err == nil {
+		t.Error("in force, and forgotten with the next restart")
+	}
+	if _, err := broken.Current(); schemas.KindOf(err) != schemas.KindUnavailable {
+		t.Errorf("current: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("seven\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := attest.OpenFloor(path); schemas.KindOf(err) != schemas.KindCorrupt {
+		t.Errorf("a damaged file: %v", err)
+	}
+	w.Trust.PolicyFloor = 4
+	if _, err := offer(t, w, newKeeper(t, w, 0), version(3)); schemas.KindOf(err) != schemas.KindPolicy {
+		t.Errorf("below the floor of the trust: %v", err)
+	}
+}
+
+// TestRaise puts a policy out of force of which something newer is known.
+func TestRaise(t *testing.T) {
+	t.Parallel()
+	w := attesttest.New(t)
+	k := newKeeper(t, w, 0)
+	if _, err := offer(t, w, k, version(3)); err != nil {
+		t.Fatal(err)
+	}
+	changed := k.Changed()
+	k.Raise(3)
+	if _, err := k.Current(); err != nil {
+		t.Errorf("raised to its own version: %v", err)
+	}
+	k.Raise(4)
+	if _, err := k.Current(); schemas.KindOf(err) != schemas.KindUnavailable {
+		t.Errorf("raised above it: %v", err)
+	}
+	select {
+	case <-changed:
+	default:
+		t.Error("watchers were not told")
+	}
+	k.Raise(1)
+	if _, err := offer(t, w, k, version(3)); schemas.KindOf(err) != schemas.KindPolicy {
+		t.Errorf("the floor was lowered: %v", err)
+	}
+}

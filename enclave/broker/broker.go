@@ -24,6 +24,8 @@ type Policies interface {
 	Find(hash schemas.Hash) (version uint64, ok bool)
 	// Changed returns a channel that is closed when the current policy is replaced.
 	Changed() <-chan struct{}
+	// Raise puts every policy with a lower version out of force, for good.
+	Raise(version uint64)
 }
 
 // Catalogues is the catalogue in force.

@@ -159,7 +159,7 @@ func (b *Broker) fingerprint(ctx context.Context) (fingerprint, error) {
 	if err != nil {
 		return fingerprint{}, err
 	}
-	if err := b.group.remember(ctx, policy.Hash); err != nil {
+	if err := b.group.remember(ctx, policy.Hash, policy.Version); err != nil {
 		return fingerprint{}, err
 	}
 	catalogue, err := b.cfg.Catalogues.Current()

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,9 @@ type state struct {
 	Length, Window uint32
 	// Policies are the hashes of policies that were in force, newest last.
 	Policies []schemas.Hash
+	// Floor is the highest version of theirs: no broker of the group obeys an older policy again, whatever it is shown
+	// when it starts.
+	Floor uint64
 }
 
 // check refuses states that no broker makes.
@@ -132,6 +136,7 @@ func (b *Broker) obtain(ctx context.Context) (*group, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.cfg.Policies.Raise(s.Floor)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.forget(time.Now())
@@ -249,14 +254,13 @@ func (g *group) advance(ctx context.Context, now time.Time) error {
 }
 
 // remember adds a policy to those that were in force, and saves when it is new.
-func (g *group) remember(ctx context.Context, policy schemas.Hash) error {
+func (g *group) remember(ctx context.Context, policy schemas.Hash, version uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, known := range g.state.Policies {
-		if known == policy {
-			return nil
-		}
+	if slices.Contains(g.state.Policies, policy) {
+		return nil
 	}
+	g.state.Floor = max(g.state.Floor, version)
 	g.state.Policies = append(g.state.Policies, policy)
 	if over := len(g.state.Policies) - maxPolicies; over > 0 {
 		g.state.Policies = g.state.Policies[over:]
@@ -268,12 +272,7 @@ func (g *group) remember(ctx context.Context, policy schemas.Hash) error {
 func (g *group) obeyed(policy schemas.Hash) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, known := range g.state.Policies {
-		if known == policy {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(g.state.Policies, policy)
 }
 
 // key derives the key of a model in an epoch. The caller holds mu.

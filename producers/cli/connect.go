@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -162,6 +163,8 @@ func (c *connection) open(cmd *cobra.Command) (*session, error) {
 		return nil, err
 	}
 	o.Record, o.Tracer = record, tracer
+	roots := o.Trust.Roots.Hash()
+	o.FloorFile = filepath.Join(dir, "policy-floor-"+hex.EncodeToString(roots[:8])) // one for each network
 	client, err := producers.Dial(cmd.Context(), streams.Config{URL: c.nats, Creds: c.creds, Name: "cocoon " + cmd.Name(), Logger: o.Logger}, o)
 	if err != nil {
 		stopTraces()
