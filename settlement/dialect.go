@@ -63,8 +63,10 @@ const (
 	maxPostgres = 8
 	// busyWait is how long a SQLite writer waits for another process's transaction, in milliseconds.
 	busyWait = 10_000
-	// cacheKiB is SQLite's page cache per connection.
-	cacheKiB = 64 << 10
+	// writerCacheKiB and readerCacheKiB bound SQLite's page cache of a connection; it grows to that as the book grows. The
+	// writer's holds the job index of some ten million receipts.
+	writerCacheKiB = 256 << 10
+	readerCacheKiB = 16 << 10
 	// pageSize is that of new SQLite files. Job ids are random, so a receipt dirties a page of their index of its own:
 	// small pages make that cheap, and keep the cost of a receipt nearly flat as the book grows.
 	pageSize = 2048
@@ -121,19 +123,19 @@ func openSQLite(path string) (*dialect, *sql.DB, *sql.DB, error) {
 		"journal_mode(WAL)",
 		"synchronous(FULL)", // a commit survives the loss of power
 		"foreign_keys(ON)",
-		"cache_size(-" + strconv.Itoa(cacheKiB) + ")",
 		"wal_autocheckpoint(" + strconv.Itoa(checkpointPages) + ")",
 		"temp_store(MEMORY)",
 	}}
 	uri := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}
-	uri.RawQuery = pragmas.Encode() + "&_txlock=immediate"
+	cache := func(kib int) string { return "&_pragma=cache_size(-" + strconv.Itoa(kib) + ")" }
+	uri.RawQuery = pragmas.Encode() + cache(writerCacheKiB) + "&_txlock=immediate"
 	write, err := sql.Open("sqlite", uri.String())
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	write.SetMaxOpenConns(1)
 	pragmas.Add("_pragma", "query_only(ON)")
-	uri.RawQuery = pragmas.Encode() + "&_txlock=deferred"
+	uri.RawQuery = pragmas.Encode() + cache(readerCacheKiB) + "&_txlock=deferred"
 	read, err := sql.Open("sqlite", uri.String())
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, write.Close())

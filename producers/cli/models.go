@@ -36,10 +36,11 @@ func modelsList(conn *connection) *cobra.Command {
 			return err
 		}
 		return cli.List(out, catalogue.Models, func(list []schemas.Model) cli.Table {
-			t := cli.Table{Header: []string{"MODEL", "CONTEXT", "PROMPT TON/M", "COMPLETION TON/M", "ENDPOINTS"}}
+			t := cli.Table{Header: []string{"MODEL", "CONTEXT", "PROMPT TON/M", "CACHED TON/M", "COMPLETION TON/M", "REASONING TON/M", "ENDPOINTS"}}
 			for _, m := range list {
 				t.Rows = append(t.Rows, []string{
-					shortModel(string(m.ID)), strconv.Itoa(m.Context), m.Price.Prompt.Decimal(), m.Price.Completion.Decimal(), strings.Join(m.Endpoints, " "),
+					shortModel(string(m.ID)), strconv.Itoa(m.Context), m.Price.Prompt.Decimal(), m.Price.Cached.Decimal(), m.Price.Completion.Decimal(),
+					m.Price.Reasoning.Decimal(), strings.Join(m.Endpoints, " "),
 				})
 			}
 			return t
