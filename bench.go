@@ -21,23 +21,26 @@ import (
 // ten seconds.
 type benchmark func(ctx context.Context, quick bool) (cli.BenchResult, error)
 
-// benchmarks are all of them, in the order in which "all" runs them.
-func benchmarks() ([]string, map[string]benchmark) {
+// benchmarks are all of them, in the order in which "all" runs them. llamaServer is the path of one to compare the engine with.
+func benchmarks(llamaServer *string) ([]string, map[string]benchmark) {
 	return []string{"seal", "broker", "pipeline", "engine", "settle", "gateway", "batch"}, map[string]benchmark{
 		"seal":     enclavecli.BenchSeal,
 		"broker":   enclavecli.BenchBroker,
 		"pipeline": consumerscli.BenchPipeline,
-		"engine":   consumerscli.BenchEngine,
-		"settle":   settlementcli.BenchSettle,
-		"gateway":  producerscli.BenchGateway,
-		"batch":    producerscli.BenchBatch,
+		"engine": func(ctx context.Context, quick bool) (cli.BenchResult, error) {
+			return consumerscli.BenchEngine(ctx, quick, *llamaServer)
+		},
+		"settle":  settlementcli.BenchSettle,
+		"gateway": producerscli.BenchGateway,
+		"batch":   producerscli.BenchBatch,
 	}
 }
 
 // benchCommand measures.
 func benchCommand() *cobra.Command {
-	names, all := benchmarks()
 	var quick bool
+	var llamaServer string
+	names, all := benchmarks(&llamaServer)
 	cmd := &cobra.Command{
 		Use:   "bench " + strings.Join(names, "|") + "|all",
 		Short: "Measure the system beside its physical floors",
@@ -49,6 +52,7 @@ a ratio come from one interleaved run. Exit code 3 when a goal is not reached.`,
 		ValidArgs: append(slices.Clone(names), "all"),
 	}
 	out := cli.OutputFlags(cmd)
+	cmd.Flags().StringVar(&llamaServer, "llama-server", "", "with engine: path of a llama-server to compare it with")
 	cmd.Flags().BoolVar(&quick, "quick", false, "shorter runs, rougher figures; all of them end within 40 s")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		chosen := args

@@ -1,3 +1,5 @@
+//go:build !worker
+
 package cli
 
 import "testing"
@@ -8,7 +10,7 @@ func TestBenchEngine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("measures for ten seconds")
 	}
-	r, err := BenchEngine(t.Context(), true)
+	r, err := BenchEngine(t.Context(), true, "")
 	if err != nil {
 		t.Fatal(err)
 	}

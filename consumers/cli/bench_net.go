@@ -238,21 +238,35 @@ func (n *benchNet) close() error {
 	return errors.Join(err, os.RemoveAll(n.dir))
 }
 
-// benchCrew is some workers of the network, each with a connection, a machine and a stub engine of its own.
+// benchCrew is some workers of the network, each with a connection, a machine and an engine of its own.
 type benchCrew struct {
 	stop    context.CancelFunc
 	running *errgroup.Group
 }
 
-// crew starts n workers and waits until all of them serve.
+// crew starts n workers with stub engines and waits until all of them serve.
 func (n *benchNet) crew(ctx context.Context, workers int, engine stub.Options) (*benchCrew, error) {
+	return n.crewOf(ctx, workers, func() consumers.Engine { return stub.New(engine) })
+}
+
+// serveOn starts one worker on an engine, which stays the caller's, waits until it serves, and returns what ends it.
+func (n *benchNet) serveOn(ctx context.Context, engine consumers.Engine) (end func() error, err error) {
+	c, err := n.crewOf(ctx, 1, func() consumers.Engine { return engine })
+	if err != nil {
+		return nil, err
+	}
+	return c.end, nil
+}
+
+// crewOf starts n workers and waits until all of them serve. Each gets the engine that engine makes.
+func (n *benchNet) crewOf(ctx context.Context, workers int, engine func() consumers.Engine) (*benchCrew, error) {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &benchCrew{stop: stop, running: &errgroup.Group{}}
 	ready := make(chan struct{}, workers)
 	failed := make(chan error, workers)
 	for range workers {
 		c.running.Go(func() error {
-			err := n.work(work, engine, func() { ready <- struct{}{} })
+			err := n.work(work, engine(), func() { ready <- struct{}{} })
 			failed <- err
 			return err
 		})
@@ -270,7 +284,7 @@ func (n *benchNet) crew(ctx context.Context, workers int, engine stub.Options) (
 }
 
 // work runs one worker until ctx ends.
-func (n *benchNet) work(ctx context.Context, engine stub.Options, ready func()) error {
+func (n *benchNet) work(ctx context.Context, engine consumers.Engine, ready func()) error {
 	bus, err := n.connect(ctx)
 	if err != nil {
 		return err
@@ -281,7 +295,7 @@ func (n *benchNet) work(ctx context.Context, engine stub.Options, ready func()) 
 	}
 	err = RunWorker(ctx, WorkerOptions{
 		Bus: bus, Trust: n.trust, Attester: machine, Collateral: n.platform.Collateral(), Owner: benchOwner,
-		Engines: map[schemas.ModelID]consumers.Engine{n.model.ID: stub.New(engine)},
+		Engines: map[schemas.ModelID]consumers.Engine{n.model.ID: engine},
 		Guard:   consumers.GuardConfig{MemoryHigh: 1},
 		Ready:   func(*consumers.Worker) { ready() },
 	})

@@ -1,7 +1,8 @@
+//go:build !worker
+
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"syscall"
@@ -13,7 +14,6 @@ import (
 	"github.com/cocoon-network/cocoon/consumers"
 	"github.com/cocoon-network/cocoon/consumers/enginetest"
 	"github.com/cocoon-network/cocoon/enclave"
-	"github.com/cocoon-network/cocoon/enclave/sim"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
 )
@@ -30,8 +30,15 @@ func TestEngineKilled(t *testing.T) {
 	}
 	defer opened.Close()
 	engine := opened.(*child)
-	end := workOn(t, n, engine)
-	defer end()
+	end, err := n.serveOn(t.Context(), engine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	}()
 
 	body := enginetest.Chat("bench", question).With("ignore_eos", true).With("max_completion_tokens", tokens).JSON(t)
 	seals := enclave.NewSubmission(n.tenant, n.key)
@@ -82,29 +89,6 @@ func TestEngineKilled(t *testing.T) {
 	}
 	if outcomes := count(t, n); outcomes != jobs {
 		t.Errorf("%d outcomes for %d jobs", outcomes, jobs)
-	}
-}
-
-// workOn runs a worker on an engine until the returned function is called.
-func workOn(t *testing.T, n *benchNet, engine consumers.Engine) (end func()) {
-	t.Helper()
-	machine, err := n.platform.Boot(t.Context(), sim.MachineSpec{Name: benchWorker, Image: benchWorker, GPUs: 1, PolicyRoot: n.trust.Roots.Hash()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended := make(chan error, 1)
-	go func() {
-		ended <- RunWorker(ctx, WorkerOptions{
-			Bus: n.bus, Trust: n.trust, Attester: machine, Collateral: n.platform.Collateral(), Owner: benchOwner,
-			Engines: map[schemas.ModelID]consumers.Engine{n.model.ID: engine}, Guard: consumers.GuardConfig{MemoryHigh: 1},
-		})
-	}()
-	return func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,37 +43,40 @@ type Figures struct {
 	Preempted int
 }
 
-// round is what one run over all requests took.
-type round struct {
-	tokens   int
+// Round is one run over all requests.
+type Round struct {
+	// Tokens were generated. Firsts are the times to the first one, Answers the texts, by request.
+	Tokens  int
+	Firsts  []time.Duration
+	Answers []string
+
 	cpu      time.Duration
-	firsts   []time.Duration
-	answers  []string
 	preempts int
 }
 
 // perCPU is generated tokens per second of CPU time.
-func (r round) perCPU() float64 { return float64(r.tokens) / r.cpu.Seconds() }
+func (r Round) perCPU() float64 { return float64(r.Tokens) / r.cpu.Seconds() }
 
-func (r round) medianFirst() time.Duration {
-	slices.Sort(r.firsts)
-	return r.firsts[len(r.firsts)/2]
+// MedianFirst is the median of the times to the first token.
+func (r Round) MedianFirst() time.Duration {
+	sorted := slices.Sorted(slices.Values(r.Firsts))
+	return sorted[len(sorted)/2]
 }
 
 // Run measures everything.
 func Run(ctx context.Context, p Plan) (Figures, error) {
-	p = p.withDefaults()
+	p = p.WithDefaults()
 	var model bytes.Buffer
 	if err := gguf.Random(&model, p.Shape); err != nil {
 		return Figures{}, err
 	}
 	var f Figures
-	var one, sixteen, roomy, tight []round
+	var one, sixteen, roomy, tight []Round
 	crowd := p // four times as many requests: with a quarter of the memory, as much fits as runs at a time
 	crowd.Requests, crowd.Tokens = 4*p.Requests, p.Tokens/2
 	for range p.Rounds {
 		for _, m := range []struct {
-			into  *[]round
+			into  *[]Round
 			slots int
 			cells int
 			plan  Plan
@@ -88,19 +92,20 @@ func Run(ctx context.Context, p Plan) (Figures, error) {
 	if err != nil {
 		return f, err
 	}
-	f.Sequential, f.Batched = best(one, round.perCPU), best(sixteen, round.perCPU)
+	f.Sequential, f.Batched = best(one, Round.perCPU), best(sixteen, Round.perCPU)
 	f.BatchingGain = f.Batched / f.Sequential
 	f.FirstAlone, f.FirstBatched = fastest(one), fastest(sixteen)
 	f.TTFTGain = f.FirstAlone.Seconds() / f.FirstBatched.Seconds()
-	f.GreedySame = (same(one[0].answers, four.answers) + same(one[0].answers, sixteen[0].answers)) / 2
-	f.Overload = best(tight, round.perCPU) / best(roomy, round.perCPU)
+	f.GreedySame = (same(one[0].Answers, four.Answers) + same(one[0].Answers, sixteen[0].Answers)) / 2
+	f.Overload = best(tight, Round.perCPU) / best(roomy, Round.perCPU)
 	for _, r := range tight {
 		f.Preempted += r.preempts
 	}
 	return f, nil
 }
 
-func (p Plan) withDefaults() Plan {
+// WithDefaults fills in what is zero.
+func (p Plan) WithDefaults() Plan {
 	set := func(v *int, d int) {
 		if *v == 0 {
 			*v = d
@@ -136,19 +141,27 @@ func (p Plan) work() int {
 }
 
 // round runs all requests at once on a fresh engine.
-func (p Plan) round(ctx context.Context, model []byte, slots, cells int) (round, error) {
+func (p Plan) round(ctx context.Context, model []byte, slots, cells int) (Round, error) {
 	e, err := ggml.OpenBytes(ctx, model, ggml.Options{
 		Slots: slots, Context: 256, Cells: cells, StepTokens: 128, Queue: p.Requests, Threads: p.Threads, Keep: -1, Digest: "bench",
 	})
 	if err != nil {
-		return round{}, err
+		return Round{}, err
 	}
 	defer e.Close()
-	r := round{firsts: make([]time.Duration, p.Requests), answers: make([]string, p.Requests)}
+	before := processTime()
+	r, err := p.Drive(ctx, e)
+	r.cpu = processTime() - before
+	r.preempts = int(e.Counts()["preempted"])
+	return r, err
+}
+
+// Drive runs all requests at once on any engine that serves completions.
+func (p Plan) Drive(ctx context.Context, e consumers.Engine) (Round, error) {
+	r := Round{Firsts: make([]time.Duration, p.Requests), Answers: make([]string, p.Requests)}
 	errs := make([]error, p.Requests)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	before := processTime()
 	for i := range p.Requests {
 		wg.Go(func() {
 			d, text, err := p.ask(ctx, e, i)
@@ -157,19 +170,12 @@ func (p Plan) round(ctx context.Context, model []byte, slots, cells int) (round,
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			r.tokens += int(d.Usage.Completion)
-			r.firsts[i], r.answers[i] = d.TTFT, text
+			r.Tokens += int(d.Usage.Completion)
+			r.Firsts[i], r.Answers[i] = d.TTFT, text
 		})
 	}
 	wg.Wait()
-	r.cpu = processTime() - before
-	r.preempts = int(e.Counts()["preempted"])
-	for _, err := range errs {
-		if err != nil {
-			return r, err
-		}
-	}
-	return r, nil
+	return r, errors.Join(errs...)
 }
 
 // ask runs one request and checks that it is answered in full.
@@ -204,7 +210,7 @@ func (p Plan) ask(ctx context.Context, e consumers.Engine, i int) (*consumers.Do
 }
 
 // best is the best of several rounds: the one that was disturbed least.
-func best(rounds []round, f func(round) float64) float64 {
+func best(rounds []Round, f func(Round) float64) float64 {
 	v := 0.0
 	for _, r := range rounds {
 		v = max(v, f(r))
@@ -212,10 +218,10 @@ func best(rounds []round, f func(round) float64) float64 {
 	return v
 }
 
-func fastest(rounds []round) time.Duration {
-	v := rounds[0].medianFirst()
+func fastest(rounds []Round) time.Duration {
+	v := rounds[0].MedianFirst()
 	for _, r := range rounds[1:] {
-		v = min(v, r.medianFirst())
+		v = min(v, r.MedianFirst())
 	}
 	return v
 }
