@@ -282,7 +282,7 @@ func (j *OpenJob) run() (run, []byte, [secretSize]byte, error) {
 }
 
 // Chunks opens the live stream of the job: send is called with one sealed chunk after another, never at the same time.
-// tick 0 means DefaultTick.
+// tick 0 means DefaultTick, and FirstTick for the first chunk.
 func (j *OpenJob) Chunks(tick time.Duration, send func(sealed []byte) error) (*ChunkWriter, error) {
 	r, enc, secret, err := j.run()
 	if err != nil {
@@ -292,10 +292,11 @@ func (j *OpenJob) Chunks(tick time.Duration, send func(sealed []byte) error) (*C
 	if err != nil {
 		return nil, err
 	}
+	first := tick
 	if tick == 0 {
-		tick = DefaultTick
+		first, tick = FirstTick, DefaultTick
 	}
-	return &ChunkWriter{send: send, tick: tick, run: r, enc: enc, key: key}, nil
+	return &ChunkWriter{send: send, tick: first, then: tick, run: r, enc: enc, key: key}, nil
 }
 
 // Finish makes the outcome of the job: the sealed result, the grant, and a receipt when something is owed. What is owed
