@@ -23,10 +23,11 @@ type benchmark func(ctx context.Context, quick bool) (cli.BenchResult, error)
 
 // benchmarks are all of them, in the order in which "all" runs them. llamaServer is the path of one to compare the engine with.
 func benchmarks(llamaServer *string) ([]string, map[string]benchmark) {
-	return []string{"seal", "broker", "pipeline", "engine", "settle", "gateway", "batch"}, map[string]benchmark{
+	return []string{"seal", "broker", "pipeline", "queue", "engine", "settle", "gateway", "batch"}, map[string]benchmark{
 		"seal":     enclavecli.BenchSeal,
 		"broker":   enclavecli.BenchBroker,
 		"pipeline": consumerscli.BenchPipeline,
+		"queue":    consumerscli.BenchQueue,
 		"engine": func(ctx context.Context, quick bool) (cli.BenchResult, error) {
 			return consumerscli.BenchEngine(ctx, quick, *llamaServer)
 		},

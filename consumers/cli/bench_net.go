@@ -33,6 +33,9 @@ const (
 	benchOwner  = schemas.Owner("0:00000000000000000000000000000000000000000000000000000000000000be")
 )
 
+// benchQueueCap is the most jobs of one tenant that wait: more than any benchmark submits.
+const benchQueueCap = 2_000_000
+
 // benchNet is a whole network in this process: a server with file storage, a broker on simulated hardware, and a rich
 // tenant. Control and workers come when they are wanted.
 type benchNet struct {
@@ -67,7 +70,7 @@ func newBenchNet(ctx context.Context) (n *benchNet, err error) {
 	if n.bus, err = n.connect(ctx); err != nil {
 		return n, err
 	}
-	if _, err = n.bus.Apply(ctx, streams.Topology{TenantQueue: 2_000_000}); err != nil {
+	if _, err = n.bus.Apply(ctx, streams.Topology{TenantQueue: benchQueueCap}); err != nil {
 		return n, err
 	}
 	if err = n.publish(ctx); err != nil {
