@@ -25,8 +25,16 @@ type renewer struct {
 
 	// mu guards jobs and over.
 	mu   sync.Mutex
-	jobs map[*enclave.OpenJob]context.CancelCauseFunc
+	jobs map[*enclave.OpenJob]*kept
 	over []*enclave.OpenJob
+}
+
+// kept is one job whose lease is kept.
+type kept struct {
+	lose context.CancelCauseFunc
+	// since is when the lease began, by this machine's monotonic clock: what the broker wrote into the grant is its wall clock,
+	// and ours may be set at any time.
+	since time.Time
 }
 
 // maxUnreported bounds the ended jobs that brokers have not been told of; further ones lapse by themselves.
@@ -34,7 +42,7 @@ const maxUnreported = 16 << 10
 
 // newRenewer returns a renewer; run makes it work.
 func newRenewer() *renewer {
-	return &renewer{jobs: map[*enclave.OpenJob]context.CancelCauseFunc{}}
+	return &renewer{jobs: map[*enclave.OpenJob]*kept{}}
 }
 
 // hold keeps the lease of a job until the returned function is called. lose is called with errLeaseLost when the broker
@@ -42,7 +50,7 @@ func newRenewer() *renewer {
 func (r *renewer) hold(job *enclave.OpenJob, lose context.CancelCauseFunc) (release func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.jobs[job] = lose
+	r.jobs[job] = &kept{lose: lose, since: time.Now()}
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -101,37 +109,50 @@ func (r *renewer) due(now time.Time) []*enclave.OpenJob {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var due []*enclave.OpenJob
-	for job := range r.jobs {
-		if g := job.Grant(); dueAt(g.Issued, g.Lease, now) {
+	for job, k := range r.jobs {
+		if g := job.Grant(); k.due(g.Lease.Sub(g.Issued), now) {
 			due = append(due, job)
 		}
 	}
 	return due
 }
 
-// dueAt reports whether a lease from issued to end should be renewed. Wall clocks are compared here, because the broker
-// wrote the times: a clock that is set only makes renewals come early or late, never lengthens a lease.
-func dueAt(issued, end, now time.Time) bool {
-	return now.Sub(issued) >= end.Sub(issued)/3
-}
+// due reports whether a lease of the given length has used up a third of its life.
+func (k *kept) due(term time.Duration, now time.Time) bool { return now.Sub(k.since) >= term/3 }
 
 // renew makes one call. A call that fails is repeated at the next look: a lease that lapses meanwhile is refused then.
 func (r *renewer) renew(ctx context.Context, jobs []*enclave.OpenJob) {
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
+	before := time.Now() // a lease counts from before the call: it can only be shorter than we think
 	errs, err := r.call(ctx, jobs)
 	if err != nil {
 		return
 	}
 	for i, err := range errs {
-		if err == nil || schemas.Retriable(err) && schemas.KindOf(err) != schemas.KindLeased {
-			continue
+		if err == nil {
+			r.renewed(jobs[i], before)
+		} else if !schemas.Retriable(err) || schemas.KindOf(err) == schemas.KindLeased {
+			r.lost(jobs[i])
 		}
-		r.mu.Lock()
-		lose := r.jobs[jobs[i]]
-		r.mu.Unlock()
-		if lose != nil {
-			lose(errLeaseLost)
-		}
+	}
+}
+
+// renewed notes that a lease began anew.
+func (r *renewer) renewed(job *enclave.OpenJob, since time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k := r.jobs[job]; k != nil {
+		k.since = since
+	}
+}
+
+// lost ends a job whose lease is another's.
+func (r *renewer) lost(job *enclave.OpenJob) {
+	r.mu.Lock()
+	k := r.jobs[job]
+	r.mu.Unlock()
+	if k != nil {
+		k.lose(errLeaseLost)
 	}
 }

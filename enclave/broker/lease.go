@@ -20,7 +20,8 @@ func keyOf(tenant schemas.TenantID, job schemas.JobID) jobKey {
 type lease struct {
 	attempt int
 	worker  schemas.WorkerID
-	until   time.Time
+	// until is the end, with the monotonic clock's reading, see lasting.
+	until time.Time
 	// expiry is the job's: the entry may be forgotten then.
 	expiry time.Time
 }
@@ -39,12 +40,17 @@ const sweepEvery = time.Minute
 // newLeases makes an empty table.
 func newLeases(limit int) *leases { return &leases{limit: limit, jobs: map[jobKey]*lease{}} }
 
+// lasting is an end that was reckoned by the wall clock, as a reading of the monotonic clock: a clock that is set afterwards
+// neither lengthens the lease nor ends it.
+func lasting(until, now time.Time) time.Time { return now.Add(until.Sub(now)) }
+
 // acquire gives a worker the lease of a job until the given time. A worker that has it keeps it, with the same attempt.
 // KindLeased: another worker has it. KindPoison: no attempts are left. undo takes back what acquire did.
 func (l *leases) acquire(key jobKey, worker schemas.WorkerID, attempts int, now, until, expiry time.Time) (attempt int, undo func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sweep(now, now.Sub(l.swept) >= sweepEvery)
+	until = lasting(until, now)
 	have := l.jobs[key]
 	switch {
 	case have == nil && len(l.jobs) >= l.limit:
@@ -103,6 +109,7 @@ func (l *leases) renew(g *schemas.Grant, until, expiry, now time.Time) error {
 	key := keyOf(g.Tenant, g.Job)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	until = lasting(until, now)
 	have := l.jobs[key]
 	switch {
 	case have == nil && len(l.jobs) >= l.limit:
@@ -126,6 +133,7 @@ func (l *leases) merge(key jobKey, other lease, now time.Time) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	other.until = lasting(other.until, now)
 	have := l.jobs[key]
 	if have == nil && len(l.jobs) >= l.limit {
 		return
