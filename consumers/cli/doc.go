@@ -1,5 +1,5 @@
 // Package cli has the verbs about workers: `cocoon worker`, which runs one, `cocoon workers`, which sees and steers them,
-// and `cocoon bench pipeline`, which measures them.
+// and `cocoon bench pipeline` and `bench queue`, which measure them.
 //
 // [RunWorker] is the assembly behind `cocoon worker`, for programs that bring their own attester and engine: it follows
 // policy and catalogue, gets the sealed weights of its models and their keys, opens the engines and runs a
