@@ -1,7 +1,14 @@
 // Package clocktest makes times as a machine reads them whose wall clock was set.
 //
-// A reading of time.Now has two clocks in it, and only the monotonic one goes on evenly. [Jump] moves the other, so that tests
-// can show that nothing that must last for a certain time, such as a lease, depends on it.
+// A reading of time.Now has two clocks in it: the wall clock, which people and time servers set, and the monotonic clock, which
+// goes on evenly. What must last for a certain time, such as a lease, goes by the second. [Jump] takes a reading and moves only
+// the first, so that a test can give it to code that takes the time as an argument and see that nothing changes:
+//
+//	late := clocktest.Jump(begun.Add(term), -time.Hour) // the clock was set back by an hour meanwhile
+//
+// Times without a monotonic part cannot be used: those that were rounded, truncated, decoded, or read inside a synctest bubble.
+//
+// Only tests import it.
 package clocktest
 
 import (
