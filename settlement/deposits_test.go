@@ -221,6 +221,26 @@ func TestGasOfArrivals(t *testing.T) {
 	}
 }
 
+// TestArrivalGasIsEnough: real wallet code takes less for an arrival than the book allows for.
+func TestArrivalGasIsEnough(t *testing.T) {
+	t.Parallel()
+	d := newDevChaos(t)
+	balance := func() schemas.NanoTON {
+		d.net.Settle(t)
+		return d.net.Balance(t, d.Address())
+	}
+	d.drain(5 * schemas.TON) // deploys the wallet
+	for _, memo := range []string{"", "cocoon-i4bcn5mh5z52ludj", strings.Repeat("long ", 200)} {
+		before := balance()
+		d.arrive(schemas.TON, memo)
+		cost := before + schemas.TON - balance()
+		t.Logf("a memo of %d bytes: %s", len(memo), cost)
+		if cost <= 0 || cost > settlement.ArrivalGas/2 {
+			t.Errorf("a memo of %d bytes costs %s, the book allows for %s", len(memo), cost, settlement.ArrivalGas)
+		}
+	}
+}
+
 // TestMoneyMovesFromDepositsToTreasury: what the operator moves between the wallets is not new money.
 func TestMoneyMovesFromDepositsToTreasury(t *testing.T) {
 	t.Parallel()

@@ -20,6 +20,7 @@ const (
 	AcctDeposits = acctDeposits
 	AcctTreasury = acctTreasury
 	AcctSuspense = acctSuspense
+	ArrivalGas   = arrivalGas
 )
 
 // SetFault makes writes fail: fault is asked before and after each commit.

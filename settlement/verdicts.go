@@ -222,7 +222,7 @@ func (t *tx) insertStranger(w walletRow, at ton.Tx, message uint64, state string
 const (
 	// idleGas bounds what a wallet pays for its storage, and gains from messages that failed, between two batches.
 	idleGas = schemas.TON / 20
-	// arrivalGas bounds what the wallet's code takes for money that arrives: about 0.0003 TON.
+	// arrivalGas bounds what the wallet's code takes for money that arrives: 0.00023 TON today.
 	arrivalGas = schemas.TON / 1000
 )
 
