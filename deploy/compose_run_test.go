@@ -98,6 +98,9 @@ type composition struct {
 	env      map[string]string // what ${…} in the file stands for
 	nats     map[string]*embedded.Server
 	ports    map[string]string // by "service:port"
+	// contexts, if set, says as which user of a folder of keys each service logs in, and more what it is told besides.
+	contexts map[string]string
+	more     map[string][]string
 
 	mu      sync.Mutex
 	running map[string]func()
@@ -189,6 +192,7 @@ func (c *composition) process(ctx context.Context, service string, args ...strin
 		for _, word := range words(at(s, "command")) {
 			args = append(args, c.local(service, word))
 		}
+		args = append(args, c.more[service]...)
 	}
 	argv = append(argv, args...)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
@@ -199,6 +203,11 @@ func (c *composition) process(ctx context.Context, service string, args ...strin
 		"SHARED=" + filepath.Join(c.dir, "shared"), "POLICIES=policy", "MODEL=" + filepath.Join(c.dir, "cocoon-tiny"),
 	}
 	env, _ := at(s, "environment").(object)
+	if context := c.contexts[service]; context != "" {
+		cmd.Env = append(cmd.Env, "NATS_CONTEXT="+context)
+		env = maps.Clone(env)
+		delete(env, "NATS_URL")
+	}
 	for key, value := range env {
 		cmd.Env = append(cmd.Env, key+"="+c.local(service, text(value)))
 	}
@@ -216,6 +225,9 @@ func (c *composition) up(ctx context.Context) {
 		started[name] = true
 		needs, _ := at(c.services[name], "depends_on").(object)
 		for _, other := range slices.Sorted(maps.Keys(needs)) {
+			if c.services[other] == nil {
+				continue
+			}
 			start(other)
 			if text(at(needs[other], "condition")) == "service_completed_successfully" {
 				c.step(ctx, other)

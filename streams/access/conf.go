@@ -227,7 +227,8 @@ const (
 
 // Production is a server with an account for the services, one for the workers and one per tenant. The services have a key in
 // the file. Workers and tenants log in through the callout service, the ones with evidence, the others with a [Pass]: a
-// server can reload its accounts but not who is exempt from the callout, so a new tenant needs no restart.
+// server can reload its accounts but not who is exempt from the callout, so a new tenant needs no restart. It begins the
+// imports of a new account only at the reload after the one that brought it: reload twice.
 func Production(n Network) (string, error) {
 	if err := n.Check(); err != nil {
 		return "", err

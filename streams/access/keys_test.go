@@ -228,12 +228,25 @@ func TestKeysTLS(t *testing.T) {
 	}
 	n.Server = server
 	reload(n)
+	reload(n) // a server begins the imports of an account that is new at the reload after that
 	moved := filepath.Join(t.TempDir(), "moved") // a folder works wherever it is put
 	if err := os.Rename(folder, moved); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := as(t, filepath.Dir(moved), "moved"); err != nil {
-		t.Errorf("a tenant after the reload: %v", err)
+	ctx := streamstest.Context(t)
+	operator, err := as(t, dir, string(access.RoleOperator))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := operator.Apply(ctx, streams.Topology{Lanes: lanes}); err != nil {
+		t.Fatal(err)
+	}
+	producer, err := as(t, filepath.Dir(moved), "moved")
+	if err != nil {
+		t.Fatalf("a tenant after the reload: %v", err)
+	}
+	if _, err := producer.PublishJob(ctx, streamstest.Job(tenant, []byte("sealed"), nil)); err != nil {
+		t.Errorf("a tenant publishes after the reload: %v", err)
 	}
 }
 

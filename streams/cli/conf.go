@@ -32,7 +32,8 @@ production gives the services, the workers and each tenant an account, and turns
 halves of the folder that "cocoon keys nats" made: no secret gets into what it prints. Without, or besides, public NKeys are
 given one by one: --service ROLE=U… for broker, settler, control, operator, dashboard and host, and the keys of the callout
 service, through which workers log in by attestation and tenants with a pass. Print it again for a new tenant, and reload
-the servers.`,
+the servers twice ("nats-server --signal reload"): a server begins the imports of a new account at the reload after the one
+that brought it. Nobody but workers is disconnected by that, and these come back by themselves.`,
 		Example: `  cocoon topology conf --layout development --tenant tabcdefghijklmnop > nats.conf
   cocoon topology conf --layout production --keys keys > nats.conf
   cocoon topology conf --layout production --keys keys --name nats-1 --cluster 0.0.0.0:6222 \
