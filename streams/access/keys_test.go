@@ -228,7 +228,7 @@ func TestKeysTLS(t *testing.T) {
 	}
 	n.Server = server
 	reload(n)
-	reload(n) // a server begins the imports of an account that is new at the reload after that
+	reload(n)                                    // a server begins the imports of an account that is new at the reload after that
 	moved := filepath.Join(t.TempDir(), "moved") // a folder works wherever it is put
 	if err := os.Rename(folder, moved); err != nil {
 		t.Fatal(err)
