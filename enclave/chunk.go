@@ -51,7 +51,7 @@ func (w *ChunkWriter) Write(event []byte) error {
 	case w.size >= maxChunkPlain || len(w.events) == schemas.MaxChunkEvents:
 		w.flush(false)
 	case w.timer == nil:
-		w.timer = time.AfterFunc(w.tick, w.onTick)
+		w.timer = time.AfterFunc(w.tick, w.Flush)
 	}
 	return w.err
 }
@@ -69,8 +69,8 @@ func (w *ChunkWriter) keep(event []byte) {
 	w.events = append(w.events, w.room[start:len(w.room):len(w.room)])
 }
 
-// onTick sends what was collected since the last chunk.
-func (w *ChunkWriter) onTick() {
+// Flush sends what was collected since the last chunk, before its tick. Without events it does nothing.
+func (w *ChunkWriter) Flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.closed && w.err == nil && len(w.events) > 0 {

@@ -20,3 +20,12 @@ func benchClock() time.Duration {
 	}
 	return time.Duration(t.Nano())
 }
+
+// processClock is the CPU time of all threads of this process.
+func processClock() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t); err != nil {
+		panic("cli: Linux has a clock for each process: " + err.Error())
+	}
+	return time.Duration(t.Nano())
+}
