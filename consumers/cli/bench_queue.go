@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cocoon-network/cocoon/consumers/stub"
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/schemas"
@@ -34,7 +36,7 @@ func queuePlanOf(quick bool) queuePlan {
 	if quick {
 		return queuePlan{depth: 20_000, rounds: 15, submit: 1000, work: 300, shards: 5, models: 100, turns: 5, moved: 5000}
 	}
-	return queuePlan{depth: 1_000_000, rounds: 31, submit: 2000, work: 2000, shards: 10, models: 1000, turns: 9, moved: 20_000}
+	return queuePlan{depth: 1_000_000, rounds: 21, submit: 2000, work: 2000, shards: 10, models: 1000, turns: 5, moved: 20_000}
 }
 
 // Shape of the deep queue.
@@ -261,10 +263,12 @@ func (b *queueBench) drained(ctx context.Context, p *streams.Puller) error {
 		if err != nil {
 			return err
 		}
+		group, ctx := errgroup.WithContext(ctx)
 		for _, d := range jobs {
-			if err := d.Done(ctx); err != nil {
-				return err
-			}
+			group.Go(func() error { return d.Done(ctx) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
 		}
 		left -= len(jobs)
 	}
