@@ -16,6 +16,7 @@ import (
 	"github.com/cocoon-network/cocoon/enclave"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
+	"github.com/cocoon-network/cocoon/streams/control"
 	"github.com/cocoon-network/cocoon/streams/streamstest"
 )
 
@@ -40,6 +41,10 @@ type chaos struct {
 	node                                                    *streamstest.Node
 	crashes, processes, freezes, drains, faults, runs, cuts atomic.Int64
 
+	// span is how many jobs a worker sees, on average, before it dies. Were it not far above a worker's slots, some jobs would be
+	// unlucky so often that their deliveries run out.
+	span int
+
 	mu  sync.Mutex // guards rng
 	rng *rand.Rand
 	up  sync.RWMutex // held for writing while the server is down
@@ -57,6 +62,20 @@ func (c *chaos) cut() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		return c.bus.Flush(ctx) == nil
+	})
+}
+
+// control runs a control service until the test ends.
+func (c *chaos) control() {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(c.t.Context()))
+	ended := make(chan error, 1)
+	bus := c.connect(streams.Config{})
+	go func() { ended <- control.New(bus, control.Options{}).Run(ctx) }()
+	c.t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			c.t.Errorf("control: %v", err)
+		}
 	})
 }
 
@@ -88,7 +107,7 @@ var points = []consumers.Point{
 // processLife is the life of a worker that is a process of its own: it ends with SIGKILL.
 func (c *chaos) processLife(over context.Context) {
 	p := c.process(shift{
-		Slots: 8, Took: time.Duration(c.roll(60)) * time.Millisecond, Stop: points[c.roll(len(points))], Luck: int64(5 + c.roll(60)),
+		Slots: 8, Took: time.Duration(c.roll(60)) * time.Millisecond, Stop: points[c.roll(len(points))], Luck: int64(5 + c.roll(2*c.span)),
 	})
 	defer p.kill()
 	for {
@@ -130,7 +149,7 @@ func (c *chaos) life(shift context.Context) {
 		s.Intercept = (&streamstest.Faults{Decide: c.decide}).Intercept
 	})
 	c.up.RUnlock()
-	fate, luck, at := c.roll(10), int64(5+c.roll(60)), points[c.roll(len(points))]
+	fate, luck, at := c.roll(10), int64(5+c.roll(2*c.span)), points[c.roll(len(points))]
 	var seen atomic.Int64
 	doomed := make(chan struct{})
 	var once sync.Once
@@ -191,8 +210,10 @@ func TestChaos(t *testing.T) {
 	}
 	jobs, kills := chaosSize(t, "JOBS", 400), chaosSize(t, "KILLS", 4)
 	seed := uint64(chaosSize(t, "SEED", 1))
-	c := &chaos{rng: rand.New(rand.NewPCG(seed, seed))}
+	c := &chaos{rng: rand.New(rand.NewPCG(seed, seed)), span: max(jobs/kills/2, 30)}
 	c.bundle, c.node = setupProcess(t)
+	c.control()
+	c.control()
 	more := func(n int) []enclave.SealedJob {
 		return c.submit(n, func(a *schemas.Attributes) {
 			a.Attempts, a.Class = schemas.MaxAttempts, schemas.Classes()[c.roll(3)]
