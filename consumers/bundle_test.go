@@ -34,6 +34,8 @@ type bundle struct {
 	tenant *enclave.Tenant
 	seals  *enclave.Submission
 	route  streams.Route
+	// broker answers the workers; a test may put another one there.
+	broker atomic.Pointer[broker.Broker]
 	// away makes the brokers unreachable.
 	away atomic.Bool
 }
@@ -48,17 +50,19 @@ const (
 // setup makes a network that ends with the test.
 func setup(t *testing.T) *bundle { return setupOn(t, streamstest.Options{}) }
 
-// setupOn is setup with options for the server.
-func setupOn(t *testing.T, o streamstest.Options) *bundle {
+// setupOn is setup with options for the server and changes to the broker's configuration.
+func setupOn(t *testing.T, o streamstest.Options, adjust ...func(*broker.Config)) *bundle {
 	t.Helper()
 	b := &bundle{t: t}
-	o.Topology.Lease = streams.Duration(queueLease)
+	if o.Topology.Lease == 0 {
+		o.Topology.Lease = streams.Duration(queueLease)
+	}
 	b.bus, b.server = streamstest.NewWith(t, o)
 	if o.TCP { // connections that find another server on the same port
 		b.url = b.server.URL()
 		b.bus = b.connect(streams.Config{})
 	}
-	b.open()
+	b.open(adjust...)
 	return b
 }
 
@@ -82,10 +86,11 @@ func (b *bundle) connect(s streams.Config) *streams.Bus {
 }
 
 // open makes everything but the server.
-func (b *bundle) open() {
+func (b *bundle) open(adjust ...func(*broker.Config)) {
 	t := b.t
 	t.Helper()
-	b.net = enclavetest.New(t, func(c *broker.Config) { c.LeaseTerm = brokerLease })
+	b.net = enclavetest.New(t, append(adjust, func(c *broker.Config) { c.LeaseTerm = brokerLease })...)
+	b.broker.Store(b.net.Broker)
 	b.tenant = b.net.Tenant(t)
 	b.seals = enclave.NewSubmission(b.tenant, b.net.Key(t))
 	catalogue, err := b.net.Catalogue.Current()
@@ -109,7 +114,7 @@ func (b *bundle) serveBroker() {
 			if b.away.Load() {
 				return nil, &schemas.Error{Kind: schemas.KindUnavailable}
 			}
-			return b.net.Call(ctx, enclave.Verb(r.Tokens[1]), r.Body)
+			return b.broker.Load().Handle(ctx, enclave.Verb(r.Tokens[1]), r.Body)
 		})
 		if err != nil && ctx.Err() == nil {
 			b.t.Errorf("broker: %v", err)
