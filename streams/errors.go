@@ -3,6 +3,8 @@ package streams
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -83,6 +85,9 @@ func classify(err error) error {
 		errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs),
 		errors.Is(err, jetstream.ErrJetStreamPublisherClosed):
 		return schemas.Errorf(schemas.KindUnavailable, "%w", err)
+	case errors.As(err, new(*net.OpError)), errors.Is(err, io.EOF):
+		// The client library writes while a connection breaks and hands out what the socket said.
+		return schemas.Errorf(schemas.KindUnavailable, "the connection broke: %w", err)
 	}
 	return schemas.Errorf(schemas.KindInternal, "%w", err)
 }

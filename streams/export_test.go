@@ -15,3 +15,6 @@ func DeleteConsumer(ctx context.Context, b *Bus, r Route, class schemas.Class) e
 func DeleteMessage(ctx context.Context, b *Bus, stream string, seq uint64) error {
 	return b.deleteMessage(ctx, stream, seq)
 }
+
+// Classify is classify.
+var Classify = classify
