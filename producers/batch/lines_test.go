@@ -126,6 +126,7 @@ func TestValidateNamesEverythingWrong(t *testing.T) {
 		{"endpoint of the batch", file(request("a")), Rules{Endpoint: "/v1/embeddings"}, []Issue{{Code: CodeURLMismatch, Line: 1, Param: "url", Kind: schemas.KindInvalid}}},
 		{"two models", file(request("a"), strings.Replace(request("b"), `"m"`, `"n"`, 1)), Rules{}, []Issue{{Code: CodeModelMix, Line: 2, Param: "body.model", Kind: schemas.KindInvalid}}},
 		{"body is a list", file(`{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":[]}`), Rules{}, []Issue{{Code: CodeBody, Line: 1, Param: "body", Kind: schemas.KindInvalid}}},
+		{"model with a wildcard", file(replace(`"model":"m"`, `"model":"m*"`)), Rules{}, []Issue{{Code: CodeBody, Line: 1, Param: "body.model", Kind: schemas.KindInvalid}}},
 		{"bad field", file(replace(`"max_tokens":4`, `"max_tokens":-4`)), Rules{}, []Issue{{Code: CodeBody, Line: 1, Param: "body.max_tokens", Kind: schemas.KindInvalid}}},
 		{"stream", file(replace(`"max_tokens":4`, `"stream":true`)), Rules{}, []Issue{{Code: CodeBody, Line: 1, Param: "body.stream", Kind: schemas.KindInvalid}}},
 		{"too many lines", file(request("a"), request("b"), request("c")), Rules{MaxLines: 2}, []Issue{{Code: CodeTooMany, Line: 3, Kind: schemas.KindTooLarge}}},
@@ -153,15 +154,20 @@ func TestValidateNamesEverythingWrong(t *testing.T) {
 func TestValidateBoundsBombs(t *testing.T) {
 	t.Parallel()
 	// 300 MB of nothing in some kilobytes, as one line and as many.
-	for name, unit := range map[string]string{"one line": " ", "many lines": " \n"} {
-		t.Run(name, func(t *testing.T) {
+	for _, tt := range []struct{ name, packing, unit string }{
+		{"zstd, one line", "zstd", " "}, {"zstd, many lines", "zstd", " \n"}, {"gzip, one line", "gzip", " "}, {"gzip, many lines", "gzip", " \n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var b bytes.Buffer
-			w, err := zstd.NewWriter(&b)
-			if err != nil {
-				t.Fatal(err)
+			var w io.WriteCloser = gzip.NewWriter(&b)
+			if tt.packing == "zstd" {
+				var err error
+				if w, err = zstd.NewWriter(&b); err != nil {
+					t.Fatal(err)
+				}
 			}
-			block := []byte(strings.Repeat(unit, 1<<20/len(unit)))
+			block := []byte(strings.Repeat(tt.unit, 1<<20/len(tt.unit)))
 			for range 300 {
 				if _, err := w.Write(block); err != nil {
 					t.Fatal(err)
@@ -184,6 +190,24 @@ func TestValidateBoundsBombs(t *testing.T) {
 	}
 }
 
+// TestValidateCountsToTheLimit has one request more than OpenAI's limit: the last one is named, by its line.
+func TestValidateCountsToTheLimit(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	for i := range MaxLines + 1 {
+		text.WriteString(request(fmt.Sprint(i)) + "\n")
+	}
+	r := check(t, text.String(), Rules{})
+	var e *schemas.Error
+	if r.Lines != MaxLines || r.Wrong != 1 || r.Issues[0].Code != CodeTooMany || r.Issues[0].Line != 50_001 || !errors.As(r.Err(), &e) || e.Kind != schemas.KindTooLarge {
+		t.Errorf("%d lines, issues %+v", r.Lines, r.Issues)
+	}
+	last := strings.LastIndex(strings.TrimSuffix(text.String(), "\n"), "\n") + 1
+	if r := check(t, text.String()[:last], Rules{}); !r.OK() || r.Lines != MaxLines {
+		t.Errorf("50,000 lines: %d, %v", r.Lines, r.Err())
+	}
+}
+
 func TestValidateSkipsLongLines(t *testing.T) {
 	t.Parallel()
 	long := strings.Replace(request("long"), "hi", strings.Repeat("x", MaxLine), 1)
@@ -198,6 +222,14 @@ func TestValidateListsAtMostMaxIssues(t *testing.T) {
 	r := check(t, strings.Repeat("{\n", 3*MaxIssues), Rules{})
 	if r.Wrong != 3*MaxIssues || len(r.Issues) != MaxIssues {
 		t.Errorf("counted %d, listed %d", r.Wrong, len(r.Issues))
+	}
+}
+
+func TestValidateRecordsUnknownFields(t *testing.T) {
+	t.Parallel()
+	r := check(t, file(request("a"), strings.Replace(request("b"), `"max_tokens"`, `"guided_json":{},"max_tokens"`, 1)), Rules{})
+	if !r.OK() || len(r.Unknown) != 1 || r.Unknown["guided_json"] != 1 {
+		t.Errorf("unknown fields = %v, %v", r.Unknown, r.Err())
 	}
 }
 
