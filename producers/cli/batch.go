@@ -393,7 +393,11 @@ func batchRetry(conn *connection) *cobra.Command {
 		if err = errors.Join(err, b.Close()); err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "%d lines are tried again\n", n)
+		if n == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "nothing to try again: no line failed for a reason that can pass")
+		} else {
+			fmt.Fprintf(cmd.ErrOrStderr(), "lines that are tried again: %d\n", n)
+		}
 		return run.report(cmd, conn, out, args[0])
 	}
 	return cmd

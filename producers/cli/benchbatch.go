@@ -55,7 +55,6 @@ func BenchBatch(ctx context.Context, quick bool) (result cli.BenchResult, err er
 		return result, err
 	}
 	result.Notes = append(result.Notes, fmt.Sprintf("%d cores, %d lines, %.0f MB", runtime.GOMAXPROCS(0), lines, float64(size)/1e6))
-	// First of all, while nothing else lives in this process: its memory is what validation takes.
 	figures, err := benchValidate(ctx, input, size)
 	if err != nil {
 		return result, err
@@ -98,12 +97,11 @@ func writeBenchInput(path string, n, size int) (int64, error) {
 	return written, errors.Join(w.Flush(), f.Close())
 }
 
-// benchValidate checks the file three times, after one time that warms the disk's cache.
+// benchValidate checks the file three times, after one time that warms the disk's cache, and once more with the verb for
+// it in a process of its own, whose memory is what validation takes. A test binary has no verb and leaves that out.
 func benchValidate(ctx context.Context, input string, size int64) ([]cli.Figure, error) {
-	best, peak := time.Duration(1<<62), 0.0
+	best := time.Duration(1 << 62)
 	for range 4 {
-		debug.FreeOSMemory()
-		stop := sampleMemory(&peak)
 		f, err := os.Open(input)
 		if err != nil {
 			return nil, err
@@ -111,7 +109,6 @@ func benchValidate(ctx context.Context, input string, size int64) ([]cli.Figure,
 		start := time.Now()
 		report, err := batch.Validate(ctx, f, batch.Rules{}, nil)
 		took := time.Since(start)
-		stop()
 		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, err
 		}
@@ -121,35 +118,58 @@ func benchValidate(ctx context.Context, input string, size int64) ([]cli.Figure,
 		best = min(best, took)
 	}
 	figures := []cli.Figure{cli.AtLeast("validate", "MB/s", float64(size)/1e6/best.Seconds(), validateGoal)}
-	if peak > 0 {
+	program := ownProgram()
+	if program == "" {
+		return figures, nil
+	}
+	cmd := exec.CommandContext(ctx, program, "batch", "validate", input)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	stop := sampleMemory(cmd.Process.Pid)
+	err := cmd.Wait()
+	if peak := stop(); peak > 0 {
 		figures = append(figures, cli.AtMost("validate_memory", "MiB", peak, memoryGoal))
 	}
-	return figures, nil
+	return figures, err
 }
 
-// sampleMemory keeps the largest resident size of the process, in MiB, until stop is called. It stays 0 where the system
-// does not tell.
-func sampleMemory(peak *float64) (stop func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
+// ownProgram is this program as a file, empty for a test binary, which has no verbs.
+func ownProgram() string {
+	program, err := os.Executable()
+	if err != nil || !strings.HasPrefix(filepath.Base(program), "cocoon") {
+		return ""
+	}
+	return program
+}
+
+// sampleMemory watches the resident size of a process until stop is called, which returns the largest, in MiB. It is 0
+// where the system does not tell.
+func sampleMemory(pid int) (stop func() float64) {
+	done, peak := make(chan struct{}), make(chan float64)
 	go func() {
-		defer close(ended)
+		most := 0.0
 		t := time.NewTicker(memorySample)
 		defer t.Stop()
 		for {
-			*peak = max(*peak, residentMiB())
+			most = max(most, residentMiB(pid))
 			select {
 			case <-t.C:
 			case <-done:
+				peak <- most
 				return
 			}
 		}
 	}()
-	return func() { close(done); <-ended }
+	return func() float64 {
+		close(done)
+		return <-peak
+	}
 }
 
-// residentMiB is the process's resident size by Linux's /proc.
-func residentMiB() float64 {
-	b, err := os.ReadFile("/proc/self/statm")
+// residentMiB is a process's resident size by Linux's /proc.
+func residentMiB(pid int) float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		return 0
 	}
@@ -251,8 +271,8 @@ func (p rawPublisher) publish(ctx context.Context, jobs []producers.Sealed) erro
 // benchKill runs a batch in a process of its own, kills it with SIGKILL when half of the lines are answered, resumes and
 // counts what was run twice. It needs this program as a file, so that a test binary leaves it out.
 func benchKill(ctx context.Context, n *benchNet, dir string, _ int) (figures []cli.Figure, notes []string, err error) {
-	program, err := os.Executable()
-	if err != nil || !strings.HasPrefix(filepath.Base(program), "cocoon") {
+	program := ownProgram()
+	if program == "" {
 		return nil, []string{"kill -9 left out: this program is not `cocoon`"}, nil
 	}
 	data := filepath.Join(dir, "tenant")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -55,27 +56,30 @@ func (m *meter) draw(p batch.Progress) {
 	if m.bar == nil {
 		m.bar = m.bars.AddBar(int64(p.Total),
 			mpb.PrependDecorators(decor.Name(p.ID+" "), decor.CountersNoUnit("%d/%d")),
-			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return tail(m.last) })))
+			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return " " + tail(m.last) })))
 	}
 	m.bar.SetCurrent(int64(p.Completed + p.Failed))
 }
 
 // tail is what stands behind the bar.
 func tail(p batch.Progress) string {
-	s := fmt.Sprintf(" %.1f/s", p.Rate)
+	var parts []string
+	if p.Rate > 0 {
+		parts = append(parts, fmt.Sprintf("%.1f/s", p.Rate))
+	}
 	if p.ETA > 0 {
-		s += " ETA " + p.ETA.String()
+		parts = append(parts, "ETA "+p.ETA.String())
 	}
-	s += " " + p.Cost.String()
+	parts = append(parts, p.Cost.String())
 	if p.Failed > 0 {
-		s += fmt.Sprintf(" failed %d", p.Failed)
+		parts = append(parts, fmt.Sprintf("%d failed", p.Failed))
 	}
-	return s
+	return strings.Join(parts, ", ")
 }
 
 // line is progress as one plain line.
 func line(p batch.Progress) string {
-	return fmt.Sprintf("%s: %d of %d done, %d submitted,%s", p.ID, p.Completed+p.Failed, p.Total, p.Submitted, tail(p))
+	return fmt.Sprintf("%s: %d of %d done, %d submitted, %s", p.ID, p.Completed+p.Failed, p.Total, p.Submitted, tail(p))
 }
 
 // close leaves the last state on the screen.

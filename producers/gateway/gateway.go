@@ -165,6 +165,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Request-Id", "req_"+strings.ToLower(rand.Text()))
 	h.Set("X-Cocoon-Environment", string(g.o.Client.Environment()))
 	h.Set("X-Content-Type-Options", "nosniff")
+	g.extend(w) // the time limit of an earlier request's last write still lies on the connection
 	g.meter.measure(g.mux, g.o.Tracer, w, r)
 }
 

@@ -114,7 +114,7 @@ func TestIdleConnections(t *testing.T) {
 // ones are cut off when one write has taken too long.
 func TestSlowReaders(t *testing.T) {
 	t.Parallel()
-	const slow = 20
+	const slow = 8
 	piece := strings.Repeat("x", 4<<10)
 	registry := prometheus.NewRegistry()
 	b := setup(t, func(ctx context.Context, r *schemas.Request, emit func([]byte)) schemas.Result {

@@ -94,7 +94,7 @@ func (s *sse) send(b []byte, flush bool) error {
 		s.w.WriteHeader(http.StatusOK)
 		s.begun = true
 	}
-	if flush {
+	if !s.held { // the first write since the last flush: what is held goes out with it
 		s.q.g.extend(s.w)
 	}
 	if _, err := s.w.Write(b); err != nil {
