@@ -117,10 +117,10 @@ func openSQLite(path string) (*dialect, *sql.DB, *sql.DB, error) {
 	if err := private(path); err != nil {
 		return nil, nil, nil, err
 	}
+	// The driver runs these in the order of the alphabet; what needs another order has a key of its own.
 	pragmas := url.Values{"_pragma": {
-		"page_size(" + strconv.Itoa(pageSize) + ")", // before anything that makes the file
+		"page_size(" + strconv.Itoa(pageSize) + ")",
 		"busy_timeout(" + strconv.Itoa(busyWait) + ")",
-		"journal_mode(WAL)",
 		"synchronous(FULL)", // a commit survives the loss of power
 		"foreign_keys(ON)",
 		"wal_autocheckpoint(" + strconv.Itoa(checkpointPages) + ")",
@@ -128,7 +128,8 @@ func openSQLite(path string) (*dialect, *sql.DB, *sql.DB, error) {
 	}}
 	uri := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}
 	cache := func(kib int) string { return "&_pragma=cache_size(-" + strconv.Itoa(kib) + ")" }
-	uri.RawQuery = pragmas.Encode() + cache(writerCacheKiB) + "&_txlock=immediate"
+	// The journal's mode makes the file, after which the size of its pages stands.
+	uri.RawQuery = pragmas.Encode() + cache(writerCacheKiB) + "&_journal_mode=WAL&_txlock=immediate"
 	write, err := sql.Open("sqlite", uri.String())
 	if err != nil {
 		return nil, nil, nil, err

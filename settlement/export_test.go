@@ -3,6 +3,7 @@ package settlement
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/binary"
 	"fmt"
 	"syscall"
@@ -99,4 +100,14 @@ func (l *Ledger) PostUnbalanced(ctx context.Context) error {
 		_, err := t.post(entryFund, "unbalanced", 0, posting{1, 5}, posting{2, -4})
 		return err
 	})
+}
+
+// Pragma reads a setting of SQLite on the connection that writes and on one that reads.
+func Pragma(ctx context.Context, l *Ledger, name string) (values [2]string) {
+	for i, db := range []*sql.DB{l.rw, l.ro} {
+		if err := db.QueryRowContext(ctx, "PRAGMA "+name).Scan(&values[i]); err != nil {
+			values[i] = err.Error()
+		}
+	}
+	return values
 }
