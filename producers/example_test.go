@@ -265,3 +265,31 @@ func ExampleClient_Watch() {
 	})
 	// Output: you said: from here
 }
+
+// Get asks what became of a job without waiting, also from another machine of the tenant and days later.
+func ExampleClient_Get() {
+	producerstest.Example(func(ctx context.Context, n *producerstest.Network, t testing.TB) {
+		tenant := n.Net.Tenant(t)
+		here, elsewhere := n.Client(t, producerstest.As(tenant)), n.Client(t, producerstest.As(tenant))
+		handle, err := here.Submit(ctx, producers.Job{Body: producerstest.Ask("later", "")})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		status, err := here.Get(ctx, handle.ID)
+		fmt.Println(status.State, err)
+		n.Work(t, producerstest.Echo)
+		if _, err := handle.Wait(ctx); err != nil {
+			fmt.Println(err)
+			return
+		}
+		status, err = elsewhere.Get(ctx, handle.ID)
+		fmt.Println(status.State, status.Answer.Text(), err)
+		_, err = elsewhere.Get(ctx, schemas.NewJobID())
+		fmt.Println(errors.Is(err, schemas.KindNotFound))
+	})
+	// Output:
+	// published <nil>
+	// done you said: later <nil>
+	// true
+}
