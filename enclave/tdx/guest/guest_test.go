@@ -31,13 +31,14 @@ type kernel struct {
 	entries map[string]*entry
 	// old has the patched interface for registers instead of the one in sysfs.
 	old bool
-	// noConfigFS has neither.
+	// noReports has no configfs-tsm reports.
 	noReports bool
 	fault     func(path string) error
 	provider  string
 	padding   int
 	lost      bool
 	intruder  bool
+	stale     bool
 	removed   int
 }
 
@@ -57,6 +58,9 @@ const (
 func (k *kernel) MkdirTemp(dir, pattern string) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if dir == reports && k.noReports || dir == rtmrs && !k.old {
+		return "", fs.ErrNotExist
+	}
 	if k.entries == nil {
 		k.entries = map[string]*entry{}
 	}
@@ -103,6 +107,9 @@ func (k *kernel) Read(file string) ([]byte, error) {
 	case "outblob":
 		if k.intruder {
 			e.generation++
+		}
+		if k.stale {
+			e.in = make([]byte, 64)
 		}
 		quote, err := k.td.Quote(context.Background(), [64]byte(e.in))
 		return append(quote, make([]byte, k.padding)...), err
@@ -249,6 +256,7 @@ func TestBrokenKernels(t *testing.T) {
 		}, quote, schemas.KindUnavailable},
 		"another provider":    {func(k *kernel) { k.provider = "sev_guest" }, quote, schemas.KindUnsupported},
 		"entry shared":        {func(k *kernel) { k.intruder = true }, quote, schemas.KindUnavailable},
+		"quote of another":    {func(k *kernel) { k.stale = true }, quote, schemas.KindUnavailable},
 		"register not ours":   {func(*kernel) {}, func(td *guest.TD) error { return td.Extend(ctx, 2, schemas.Measure{1}) }, schemas.KindInvalid},
 		"write had no effect": {func(k *kernel) { k.lost = true }, extend, schemas.KindCorrupt},
 		"kernel cannot extend": {func(k *kernel) {
