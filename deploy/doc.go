@@ -11,7 +11,7 @@
 //	prometheus/, runbooks/        alert rules with unit tests, and one page per alert that says what to do
 //	grafana/                      dashboards
 //	cocoon.example.yaml           the configuration file with every section and key explained
-//	fuzz.sh, check.sh             run every fuzz target; run the vendors' own linters (Helm, promtool)
+//	fuzz.sh, check.sh, check/     run every fuzz target; the vendors' own linters and schemas (Helm, promtool, Grafana, Kubernetes)
 //
 // What the tests hold to:
 //
@@ -20,6 +20,7 @@
 //   - Every metric in an alert or a dashboard is one that the code really exports: they are read from the collectors.
 //   - Every alert has a runbook, every runbook an alert, and every alert fires and stays silent in a unit test for promtool
 //     (run by check.sh).
+//   - The compose file runs, as processes of this machine, and so does a network on the production layout with TLS.
 //   - The example configuration loads through the program, and no key of any section is missing from it.
 //   - The chart renders with every set of values in helm/cocoon/ci, and its objects agree with each other: ports that
 //     are served, labels that select, secrets and volumes that are mounted.
