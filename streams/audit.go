@@ -32,21 +32,17 @@ type AuditRecord struct {
 	Policy   uint64           `json:"policy,omitempty"`
 }
 
-// maxAuditRecord bounds one record in bytes.
-const maxAuditRecord = 4 << 10
-
 // PublishAudit stores decisions in order, as few messages as possible; after an error those before it are stored.
 // Repeating it may store records twice: they say what was decided, twice.
 func (b *Bus) PublishAudit(ctx context.Context, records ...AuditRecord) error {
 	for len(records) > 0 {
-		n := min(len(records), maxAdvisory/maxAuditRecord)
-		body, err := json.Marshal(records[:n])
-		if err != nil {
-			return schemas.Errorf(schemas.KindInternal, "audit: %w", err)
-		}
 		broker := string(records[0].Broker)
 		if !schemas.ValidToken(broker) {
 			return schemas.FieldError("broker", "must be a key id")
+		}
+		body, n, err := auditBody(records)
+		if err != nil {
+			return err
 		}
 		if _, err := b.publish(ctx, OpAudit, &nats.Msg{Subject: subjectAudit(broker), Data: body}); err != nil {
 			return err
@@ -55,6 +51,28 @@ func (b *Bus) PublishAudit(ctx context.Context, records ...AuditRecord) error {
 	}
 	return nil
 }
+
+// auditBody spells as many of the records as one message may hold, but at least one, and returns how many.
+func auditBody(records []AuditRecord) (body []byte, n int, err error) {
+	body = []byte{'['}
+	for ; n < len(records); n++ {
+		one, err := json.Marshal(records[n])
+		if err != nil {
+			return nil, 0, schemas.Errorf(schemas.KindInternal, "audit: %w", err)
+		}
+		if n > 0 {
+			if len(body)+len(one)+len(",]") > maxAdvisory-auditHeadroom {
+				break
+			}
+			body = append(body, ',')
+		}
+		body = append(body, one...)
+	}
+	return append(body, ']'), n, nil
+}
+
+// auditHeadroom is left for the subject, which counts in the limit of the stream.
+const auditHeadroom = 1 << 10
 
 // parseAudit reads one message of the audit stream.
 func parseAudit(body []byte) ([]AuditRecord, error) {

@@ -23,17 +23,24 @@ const (
 // retry calls try until it succeeds, fails for good, or RetryFor has passed or ctx has ended. Each try has RequestTimeout.
 // Only KindUnavailable is repeated: everything else was an answer. The bytes of a write are the same on every try.
 func (b *Bus) retry(ctx context.Context, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, b.conf.RetryFor)
+	over := time.Now().Add(b.conf.RetryFor)
+	err := b.once(ctx, try)
+	if !b.worthwhile(err) { // nearly always: no second deadline is needed then
+		return err
+	}
+	ctx, cancel := context.WithDeadline(ctx, over)
 	defer cancel()
-	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		err := b.once(ctx, try)
-		if err == nil || !errors.Is(err, schemas.KindUnavailable) || b.nc.IsClosed() {
-			return err
-		}
-		if !sleep(ctx, pause/2+rand.N(pause)) {
+	for pause := firstPause; sleep(ctx, pause/2+rand.N(pause)); pause = min(2*pause, maxPause) {
+		if err = b.once(ctx, try); !b.worthwhile(err) {
 			return err
 		}
 	}
+	return err
+}
+
+// worthwhile reports whether another try may bring what this one did not.
+func (b *Bus) worthwhile(err error) bool {
+	return errors.Is(err, schemas.KindUnavailable) && !b.nc.IsClosed()
 }
 
 // once is one try under its own deadline.

@@ -58,7 +58,7 @@ func BenchPipeline(ctx context.Context, quick bool) (result cli.BenchResult, err
 		return result, err
 	}
 	defer func() { err = errors.Join(err, n.close()) }()
-	b := &pipelineBench{net: n, plan: planOf(quick), result: cli.BenchResult{Bench: "pipeline"}}
+	b := &pipelineBench{net: n, plan: planOf(quick), body: benchRequest(), result: cli.BenchResult{Bench: "pipeline"}}
 	for _, step := range []func(context.Context) error{b.prepare, b.throughput, b.latency, b.release, b.scaling, b.fairness} {
 		if err := step(ctx); err != nil {
 			return result, err
@@ -75,6 +75,7 @@ func BenchPipeline(ctx context.Context, quick bool) (result cli.BenchResult, err
 type pipelineBench struct {
 	net        *benchNet
 	plan       benchPlan
+	body       []byte // of a request
 	result     cli.BenchResult
 	raw, floor *reference.Program
 	crew       *benchCrew
@@ -113,7 +114,7 @@ func (b *pipelineBench) prepare(ctx context.Context) (err error) {
 
 // shape runs one job and keeps its two messages.
 func (b *pipelineBench) shape(ctx context.Context) (s reference.Shape, err error) {
-	j, err := b.seal(enclave.NewSubmission(b.net.tenant, b.net.key), "shape")
+	j, err := b.seal(enclave.NewSubmission(b.net.tenant, b.net.key))
 	if err != nil {
 		return s, err
 	}
@@ -132,11 +133,15 @@ func (b *pipelineBench) shape(ctx context.Context) (s reference.Shape, err error
 	}, nil
 }
 
-// seal seals one job of benchBody bytes that asks for live chunks.
-func (b *pipelineBench) seal(s *enclave.Submission, text string) (enclave.SealedJob, error) {
-	body := fmt.Appendf(nil, `{"model":"bench","stream":true,"messages":[{"role":"user","content":"%s`, text)
-	body = append(body, strings.Repeat("x", benchBody-len(body)-len(`"}]}`))...)
-	return s.Seal(schemas.Attributes{Budget: benchBudget}, schemas.Request{URL: consumers.PathChat, Body: append(body, `"}]}`...), Stream: true},
+// benchRequest is the body of every job: benchBody bytes that ask for live chunks.
+func benchRequest() []byte {
+	const before, after = `{"model":"bench","stream":true,"messages":[{"role":"user","content":"`, `"}]}`
+	return []byte(before + strings.Repeat("x", benchBody-len(before)-len(after)) + after)
+}
+
+// seal seals one job.
+func (b *pipelineBench) seal(s *enclave.Submission) (enclave.SealedJob, error) {
+	return s.Seal(schemas.Attributes{Budget: benchBudget}, schemas.Request{URL: consumers.PathChat, Body: b.body, Stream: true},
 		enclave.SpendLimit{Multiplier: schemas.One})
 }
 
@@ -160,7 +165,7 @@ func (b *pipelineBench) pipeline(ctx context.Context, tenant *enclave.Tenant, n 
 			}
 			start := time.Now()
 			var j enclave.SealedJob
-			if j, failed = b.seal(seals, "job"); failed != nil {
+			if j, failed = b.seal(seals); failed != nil {
 				return
 			}
 			clock.Begin(j.Attributes.ID, start)

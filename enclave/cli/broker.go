@@ -22,9 +22,12 @@ import (
 
 // Limits of the service around a broker.
 const (
-	// auditBacklog bounds the decisions that wait to be stored; auditBatch those stored with one call.
+	// auditBacklog bounds the decisions that wait to be stored, auditBatch those stored with one call, auditLinger how long
+	// one waits for others, and auditFlush how long the end of the service waits for the last ones.
 	auditBacklog = 8192
 	auditBatch   = 256
+	auditLinger  = 200 * time.Millisecond
+	auditFlush   = 5 * time.Second
 	// joinTimeout bounds the wait for another broker's answer.
 	joinTimeout = 3 * time.Second
 	// grantWorkers bounds the calls of one verb handled at one time.
@@ -237,30 +240,51 @@ func (s *brokerService) audit(d broker.Decision) {
 	}
 }
 
-// store stores decisions in batches until ctx ends.
+// store stores decisions in batches until ctx ends, and then those that wait.
 func (s *brokerService) store(ctx context.Context) error {
 	for {
-		var batch []streams.AuditRecord
+		batch := s.gather(ctx)
+		if ctx.Err() == nil {
+			s.storeBatch(ctx, batch)
+			continue
+		}
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditFlush)
+		defer cancel()
+		for range len(s.decisions) {
+			batch = append(batch, s.note(last, <-s.decisions))
+		}
+		s.storeBatch(last, batch)
+		return nil
+	}
+}
+
+// gather waits for a decision, and then auditLinger for those that follow: under load a message in the audit stream costs
+// more than the decisions in it.
+func (s *brokerService) gather(ctx context.Context) (batch []streams.AuditRecord) {
+	var linger <-chan time.Time
+	for len(batch) < auditBatch {
 		select {
-		case <-ctx.Done():
-			return nil
 		case d := <-s.decisions:
-			batch = append(batch, s.note(ctx, d))
-		}
-		for more := true; more && len(batch) < auditBatch; {
-			select {
-			case d := <-s.decisions:
-				batch = append(batch, s.note(ctx, d))
-			default:
-				more = false
+			if linger == nil {
+				linger = time.After(auditLinger)
 			}
+			batch = append(batch, s.note(ctx, d))
+		case <-linger:
+			return batch
+		case <-ctx.Done():
+			return batch
 		}
-		if err := s.o.Bus.PublishAudit(ctx, batch...); err != nil && ctx.Err() == nil {
-			s.o.Log.Warn("decisions are not stored", "count", len(batch), "error", err)
-		}
-		if n := s.dropped.Swap(0); n > 0 {
-			s.o.Log.Warn("decisions were dropped: the audit store is too slow", "count", n)
-		}
+	}
+	return batch
+}
+
+// storeBatch stores some decisions.
+func (s *brokerService) storeBatch(ctx context.Context, batch []streams.AuditRecord) {
+	if err := s.o.Bus.PublishAudit(ctx, batch...); err != nil {
+		s.o.Log.Warn("decisions are not stored", "count", len(batch), "error", err)
+	}
+	if n := s.dropped.Swap(0); n > 0 {
+		s.o.Log.Warn("decisions were dropped: the audit store is too slow", "count", n)
 	}
 }
 
