@@ -16,10 +16,10 @@ const (
 
 // cborModes builds the one encoder and the one decoder of this package. The encoder is RFC 8949 §4.2.1 (core
 // deterministic); a nil slice is written as an empty one, so that no value has two spellings.
-var cborModes = sync.OnceValues(func() (cbor.UserBufferEncMode, cbor.DecMode) {
+var cborModes = sync.OnceValues(func() (cbor.EncMode, cbor.DecMode) {
 	eo := cbor.CoreDetEncOptions()
 	eo.NilContainers = cbor.NilContainerAsEmpty
-	enc, err := eo.UserBufferEncMode()
+	enc, err := eo.EncMode()
 	if err != nil {
 		panic("schemas: CBOR encoder options are constants and must be valid: " + err.Error())
 	}
@@ -41,6 +41,9 @@ var cborModes = sync.OnceValues(func() (cbor.UserBufferEncMode, cbor.DecMode) {
 
 // EncodeCBOR encodes a form of ours deterministically: the same value gives the same bytes everywhere.
 func EncodeCBOR(v any) []byte {
+	if w, ok := v.(walker); ok {
+		return writeForm(w)
+	}
 	enc, _ := cborModes()
 	b, err := enc.Marshal(v)
 	if err != nil {
@@ -56,31 +59,15 @@ func DecodeCBOR(b []byte, v any, limit int) error {
 	if len(b) > limit {
 		return &Error{Kind: KindTooLarge, Message: "message is longer than " + strconv.Itoa(limit) + " bytes"}
 	}
+	if w, ok := v.(walker); ok {
+		return readForm(b, w)
+	}
 	_, dec := cborModes()
 	if err := dec.Unmarshal(b, v); err != nil {
 		return &Error{Kind: KindInvalid, Message: "is not the CBOR message expected: " + err.Error(), Err: err}
 	}
-	if !encodesTo(v, b) {
+	if !bytes.Equal(EncodeCBOR(v), b) {
 		return &Error{Kind: KindInvalid, Message: "is not deterministically encoded"}
 	}
 	return nil
-}
-
-// spellings are buffers for encodesTo; those that a large message has grown are not kept.
-var spellings = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// maxSpelling bounds the buffers that are kept, in bytes.
-const maxSpelling = 64 << 10
-
-// encodesTo reports whether v encodes to b.
-func encodesTo(v any, b []byte) bool {
-	buffer := spellings.Get().(*bytes.Buffer)
-	enc, _ := cborModes()
-	same := enc.MarshalToBuffer(v, buffer) == nil && bytes.Equal(buffer.Bytes(), b)
-	clear(buffer.Bytes()) // some messages are secrets
-	buffer.Reset()
-	if buffer.Cap() <= maxSpelling {
-		spellings.Put(buffer)
-	}
-	return same
 }

@@ -19,6 +19,12 @@ type Chunk struct {
 	Events [][]byte
 }
 
+// walk visits the fields of a chunk.
+func (c *Chunk) walk(f *form) {
+	f.fields(1)
+	list(f, &c.Events, (*form).octets)
+}
+
 // Encode spells the chunk.
 func (c *Chunk) Encode() []byte { return EncodeCBOR(c) }
 
@@ -52,6 +58,19 @@ type SealedChunk struct {
 	Index uint32
 	// Payload is the padded chunk under one tag.
 	Payload []byte
+}
+
+// walk visits the fields of a sealed chunk.
+func (c *SealedChunk) walk(f *form) {
+	f.fields(8)
+	unsigned(f, &c.Version)
+	unsigned(f, &c.Attempt)
+	str(f, &c.Worker)
+	unsigned(f, &c.Seq)
+	f.flag(&c.Last)
+	f.octets(&c.Enc)
+	unsigned(f, &c.Index)
+	f.octets(&c.Payload)
 }
 
 // Encode spells the sealed chunk.

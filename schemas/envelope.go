@@ -99,6 +99,25 @@ type Envelope struct {
 	Payload []byte
 }
 
+// walk visits the fields of a recipient.
+func (r *Recipient) walk(f *form) {
+	f.fields(4)
+	f.fixed(r.Key[:])
+	f.octets(&r.Enc)
+	unsigned(f, &r.Index)
+	f.octets(&r.Wrapped)
+}
+
+// walk visits the fields of an envelope.
+func (e *Envelope) walk(f *form) {
+	f.fields(5)
+	unsigned(f, &e.Version)
+	unsigned(f, &e.Mode)
+	list(f, &e.Recipients, func(f *form, r *Recipient) { r.walk(f) })
+	f.fixed(e.Commit[:])
+	f.octets(&e.Payload)
+}
+
 // Encode spells the envelope.
 func (e *Envelope) Encode() []byte { return EncodeCBOR(e) }
 

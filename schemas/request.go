@@ -35,6 +35,19 @@ type Request struct {
 	ReplySecret [32]byte
 }
 
+// walk visits the fields of a request.
+func (r *Request) walk(f *form) {
+	f.fields(8)
+	unsigned(f, &r.Version)
+	str(f, &r.Method)
+	str(f, &r.URL)
+	str(f, &r.ContentType)
+	f.octets(&r.Body)
+	f.flag(&r.Stream)
+	f.octets(&r.ReplyKey)
+	f.fixed(r.ReplySecret[:])
+}
+
 // Encode spells the request.
 func (r *Request) Encode() []byte { return EncodeCBOR(r) }
 

@@ -116,6 +116,16 @@ type SealedResult struct {
 	Payload []byte
 }
 
+// walk visits the fields of a sealed result.
+func (r *SealedResult) walk(f *form) {
+	f.fields(5)
+	unsigned(f, &r.Version)
+	unsigned(f, &r.Attempt)
+	f.octets(&r.Enc)
+	unsigned(f, &r.Index)
+	f.octets(&r.Payload)
+}
+
 // Encode spells the sealed result.
 func (r *SealedResult) Encode() []byte { return EncodeCBOR(r) }
 

@@ -57,6 +57,23 @@ type Wrap struct {
 	Spend Spend
 }
 
+// walk visits the fields of an authorisation.
+func (s *Spend) walk(f *form) {
+	f.fields(5)
+	str(f, &s.Tenant)
+	str(f, &s.Job)
+	signed(f, &s.Ceiling)
+	unsigned(f, &s.Multiplier)
+	f.fixed(s.Signature[:])
+}
+
+// walk visits the fields of a wrap.
+func (w *Wrap) walk(f *form) {
+	f.fields(2)
+	f.fixed(w.Content[:])
+	w.Spend.walk(f)
+}
+
 // Encode spells the wrap.
 func (w *Wrap) Encode() []byte { return EncodeCBOR(w) }
 
