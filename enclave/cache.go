@@ -2,36 +2,34 @@ package enclave
 
 import (
 	"container/list"
-	"crypto/sha256"
 	"sync"
 )
 
-// secretCache remembers decapsulated secrets by the hash of their encapsulation, the least recently used dropped first.
+// secretCache remembers decapsulated secrets by their encapsulation, the least recently used dropped first.
 // A decapsulation costs more than everything else done for a job; the jobs of one bulk submission share one.
 type secretCache struct {
 	mu    sync.Mutex // guards the fields below; never held during a decapsulation
 	limit int
-	byEnc map[[sha256.Size]byte]*list.Element
+	byEnc map[string]*list.Element
 	order *list.List // of *secretEntry, most recently used first
 }
 
 // secretEntry is one remembered secret.
 type secretEntry struct {
-	enc    [sha256.Size]byte
+	enc    string
 	secret [secretSize]byte
 }
 
 // newSecretCache makes a cache of at most limit secrets.
 func newSecretCache(limit int) *secretCache {
-	return &secretCache{limit: limit, byEnc: make(map[[sha256.Size]byte]*list.Element), order: list.New()}
+	return &secretCache{limit: limit, byEnc: make(map[string]*list.Element), order: list.New()}
 }
 
 // get returns the secret of an encapsulation, made by open when it is not remembered. Two callers that miss at the same
 // time both pay; neither waits for the other.
 func (c *secretCache) get(enc []byte, open func() ([secretSize]byte, error)) ([secretSize]byte, error) {
-	key := sha256.Sum256(enc)
 	c.mu.Lock()
-	if e, ok := c.byEnc[key]; ok {
+	if e, ok := c.byEnc[string(enc)]; ok {
 		c.order.MoveToFront(e)
 		secret := e.Value.(*secretEntry).secret
 		c.mu.Unlock()
@@ -42,12 +40,12 @@ func (c *secretCache) get(enc []byte, open func() ([secretSize]byte, error)) ([s
 	if err != nil {
 		return secret, err
 	}
-	c.put(key, secret)
+	c.put(string(enc), secret)
 	return secret, nil
 }
 
 // put remembers a secret and forgets the oldest beyond the limit.
-func (c *secretCache) put(key [sha256.Size]byte, secret [secretSize]byte) {
+func (c *secretCache) put(key string, secret [secretSize]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.byEnc[key]; ok {

@@ -38,8 +38,8 @@ func (r *run) key(label string, encapsulated, reply [secretSize]byte) ([secretSi
 type replies struct {
 	mu    sync.Mutex // guards byKey and order, and is held during an encapsulation: a bulk makes one, not one per slot
 	limit int
-	byKey map[[sha256.Size]byte]*reply
-	order [][sha256.Size]byte // oldest first
+	byKey map[string]*reply
+	order []string // oldest first
 }
 
 // reply is one encapsulation to a reply key.
@@ -54,15 +54,14 @@ const maxReplyKeys = 1024
 
 // newReplies makes an empty set.
 func newReplies(limit int) *replies {
-	return &replies{limit: limit, byKey: make(map[[sha256.Size]byte]*reply)}
+	return &replies{limit: limit, byKey: make(map[string]*reply)}
 }
 
 // take returns an encapsulation to the key and a number under it that nobody else has.
 func (s *replies) take(public []byte) (enc []byte, secret [secretSize]byte, index uint32, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := sha256.Sum256(public)
-	r := s.byKey[key]
+	r := s.byKey[string(public)]
 	if r == nil || r.next == schemas.MaxPerEncapsulation {
 		pk, err := kem().NewPublicKey(public)
 		if err != nil {
@@ -72,11 +71,12 @@ func (s *replies) take(public []byte) (enc []byte, secret [secretSize]byte, inde
 		if fresh.enc, fresh.secret, err = encapsulate(pk, kidOf(public), purposeResult); err != nil {
 			return nil, secret, 0, schemas.Errorf(schemas.KindInternal, "%w", err)
 		}
+		name := string(public)
 		if r == nil {
-			s.remember(key)
+			s.remember(name)
 		}
 		r = fresh
-		s.byKey[key] = r
+		s.byKey[name] = r
 	}
 	index = r.next
 	r.next++
@@ -84,7 +84,7 @@ func (s *replies) take(public []byte) (enc []byte, secret [secretSize]byte, inde
 }
 
 // remember makes room for a new key.
-func (s *replies) remember(key [sha256.Size]byte) {
+func (s *replies) remember(key string) {
 	if len(s.order) == s.limit {
 		delete(s.byKey, s.order[0])
 		s.order = s.order[1:]

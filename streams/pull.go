@@ -3,7 +3,6 @@ package streams
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,13 +38,7 @@ type Puller struct {
 	note  chan *nats.Msg
 	// opened is when the lanes were last looked up.
 	opened time.Time
-	// unmet is the number of wake-ups heard for which no job was found yet, tries how often we have looked again.
-	unmet, tries int
 }
-
-// again are the pauses before looking again after a wake-up that brought nothing: the server announces a job when it is
-// stored, a moment before its consumer knows of it. After them somebody else has taken the job.
-var again = [...]time.Duration{time.Millisecond, 4 * time.Millisecond, 16 * time.Millisecond, 64 * time.Millisecond}
 
 // queue is one class of the model and its lanes.
 type queue struct {
@@ -60,8 +53,15 @@ type lane struct {
 	consumer jetstream.Consumer
 	// maybe tells that the lane may hold jobs: cleared when a pull brought less than asked, set by a wake-up.
 	maybe bool
-	// woken tells that a wake-up was for this lane, as long as one is unmet.
-	woken bool
+	// announced are the places in the stream of jobs that we were woken for and that nobody has been seen to take.
+	announced []uint64
+	// called tells that there was a wake-up since the last look; unsure that a job may have been stored just before we
+	// could hear of it. tries is how often we have looked again for either.
+	called, unsure bool
+	tries          int
+	// taken is the place of the job that the lane gave us last. Jobs are delivered first in the order of their places: what
+	// was announced and lies before it was delivered before it, here or elsewhere.
+	taken uint64
 }
 
 // wait is the length of the lane's leases.
@@ -69,12 +69,6 @@ func (l *lane) wait() time.Duration { return l.consumer.CachedInfo().Config.AckW
 
 // relook is how often a puller looks whether the lanes have changed.
 const relook = 15 * time.Second
-
-// wakeBuffer bounds the wake-ups that wait to be read; more tell nothing new.
-const wakeBuffer = 1024
-
-// idleGroup is the queue group of idle pullers.
-const idleGroup = "idle"
 
 // NewPuller prepares to take jobs of one model. It creates the queues' consumers where they are missing.
 func (b *Bus) NewPuller(ctx context.Context, o PullerOptions) (*Puller, error) {
@@ -153,13 +147,8 @@ func (p *Puller) Next(ctx context.Context, limit int) ([]*Delivery, error) {
 // wait sleeps until something may have changed.
 func (p *Puller) wait(ctx context.Context) error {
 	delay, look := p.o.Poll, p.suspect
-	if p.unmet > 0 {
-		if p.tries < len(again) {
-			delay, look = again[p.tries], p.suspectWoken
-			p.tries++
-		} else {
-			p.unmet = 0
-		}
+	if soon, wanted := p.soon(); wanted {
+		delay, look = soon, p.lookAgain
 	}
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
@@ -174,24 +163,6 @@ func (p *Puller) wait(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return nil
-}
-
-// suspectWoken marks the lanes of unmet wake-ups as worth another look.
-func (p *Puller) suspectWoken() {
-	for _, q := range p.queues {
-		for _, l := range q.lanes {
-			l.maybe = l.maybe || l.woken
-		}
-	}
-}
-
-// suspect marks every lane as worth a look.
-func (p *Puller) suspect() {
-	for _, q := range p.queues {
-		for _, l := range q.lanes {
-			l.maybe = true
-		}
-	}
 }
 
 // listen takes in what was said meanwhile, without waiting: wake-ups, and changes of the lanes. Those are looked up at
@@ -211,87 +182,6 @@ func (p *Puller) listen(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// heard marks the lane of a wake-up, wake.<shard>.<model>.<class>.<lane>. A queue with one consumer has all lanes in it.
-func (p *Puller) heard(m *nats.Msg) {
-	tokens := strings.Split(m.Subject, ".")
-	if len(tokens) != 5 {
-		return
-	}
-	if p.unmet == 0 {
-		p.calm()
-	}
-	for _, q := range p.queues {
-		if string(q.class) != tokens[3] {
-			continue
-		}
-		for i, l := range q.lanes {
-			if len(q.lanes) == 1 || tokens[4] == laneToken(i) {
-				l.maybe, l.woken = true, true
-				p.unmet, p.tries = p.unmet+1, 0
-			}
-		}
-	}
-}
-
-// calm forgets which lanes were woken.
-func (p *Puller) calm() {
-	for _, q := range p.queues {
-		for _, l := range q.lanes {
-			l.woken = false
-		}
-	}
-}
-
-// join subscribes to wake-ups as one of the idle. A job that was stored just before was not announced to us and may not
-// be known to its consumer yet: that is the same as an unmet wake-up for every lane.
-func (p *Puller) join() error {
-	var err error
-	p.wakes, err = p.bus.nc.ChanQueueSubscribe(subjectWake(p.o.Route, "*", "*"), idleGroup, p.wake)
-	if err != nil {
-		return classify(err)
-	}
-	p.suspect()
-	for _, q := range p.queues {
-		for _, l := range q.lanes {
-			l.woken = true
-		}
-	}
-	p.unmet, p.tries = 1, 0
-	return nil
-}
-
-// leave unsubscribes and passes on the wake-ups that were not met or read: each was for one job and for nobody else.
-func (p *Puller) leave() {
-	if p.wakes == nil {
-		return
-	}
-	_ = p.wakes.Unsubscribe()
-	p.wakes = nil
-	p.passOn()
-	for {
-		select {
-		case m := <-p.wake:
-			_ = p.bus.nc.Publish(m.Subject, nil)
-		default:
-			return
-		}
-	}
-}
-
-// passOn publishes the wake-ups for which no job was found yet.
-func (p *Puller) passOn() {
-	for _, q := range p.queues {
-		for i, l := range q.lanes {
-			if l.woken && p.unmet > 0 {
-				p.unmet--
-				_ = p.bus.nc.Publish(subjectWake(p.o.Route, string(q.class), laneToken(i)), nil)
-			}
-		}
-	}
-	p.unmet = 0
-	p.calm()
 }
 
 // sweep takes up to limit jobs, class by class.
@@ -351,13 +241,21 @@ func (p *Puller) turn(ctx context.Context, q *queue, limit int) (found []*Delive
 	return found, nil
 }
 
-// take pulls up to n jobs from one lane without waiting.
+// take pulls up to n jobs from one lane without waiting, or, when it was woken for one job, this one job.
 func (p *Puller) take(ctx context.Context, l *lane, n int) ([]*Delivery, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	before := time.Now() // a lease counts from before the request: it can only be shorter than we think, never longer
-	batch, err := l.consumer.FetchNoWait(n)
+	one := l.called && len(l.announced) == 1
+	l.called = false
+	var batch jetstream.MessageBatch
+	var err error
+	if one {
+		batch, err = l.consumer.Fetch(1, jetstream.FetchMaxWait(calledWait))
+	} else {
+		batch, err = l.consumer.FetchNoWait(n)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -366,11 +264,11 @@ func (p *Puller) take(ctx context.Context, l *lane, n int) ([]*Delivery, error) 
 	for m := range batch.Messages() {
 		got++
 		if d := p.accept(ctx, m, before, l.wait()); d != nil {
+			l.met(d)
 			found = append(found, d)
 		}
 	}
-	l.maybe = got == n
-	p.unmet = max(0, p.unmet-got)
+	l.maybe = got == n && !one
 	if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
 		return found, err
 	}
