@@ -2,6 +2,7 @@ package consumers
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon/enclave"
@@ -65,31 +66,19 @@ func (g *granter) await(reply <-chan enclave.Granted) enclave.Granted {
 	}
 }
 
-// run gathers and asks until ctx ends. What it took by then is answered.
+// run gathers and asks until ctx ends. What it took by then is answered. Whoever gathers also makes the call: at low rates
+// every goroutine that a job passes through is a part of its latency.
 func (g *granter) run(ctx context.Context) {
-	room := make(chan struct{}, maxGrantCalls)
-	defer func() {
-		for range maxGrantCalls { // wait for the calls under way
-			room <- struct{}{}
-		}
-		close(g.over)
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case room <- struct{}{}:
-		}
-		batch, ok := g.gather(ctx)
-		if !ok {
-			<-room
-			return
-		}
-		go func() {
-			defer func() { <-room }()
-			g.answer(ctx, batch)
-		}()
+	defer close(g.over)
+	var callers sync.WaitGroup
+	for range maxGrantCalls {
+		callers.Go(func() {
+			for batch, ok := g.gather(ctx); ok; batch, ok = g.gather(ctx) {
+				g.answer(ctx, batch)
+			}
+		})
 	}
+	callers.Wait()
 }
 
 // gather waits for one job and takes all others that wait at that moment, up to a call's limit.
