@@ -4,7 +4,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"runtime/pprof"
 	"slices"
 	"strings"
 
@@ -42,6 +45,7 @@ func benchCommand() *cobra.Command {
 	var quick bool
 	var llamaServer string
 	names, all := benchmarks(&llamaServer)
+	var profile string
 	cmd := &cobra.Command{
 		Use:   "bench " + strings.Join(names, "|") + "|all",
 		Short: "Measure the system beside its physical floors",
@@ -55,7 +59,13 @@ a ratio come from one interleaved run. Exit code 3 when a goal is not reached.`,
 	out := cli.OutputFlags(cmd)
 	cmd.Flags().StringVar(&llamaServer, "llama-server", "", "with engine: path of a llama-server to compare it with")
 	cmd.Flags().BoolVar(&quick, "quick", false, "shorter runs, rougher figures; all of them end within 40 s")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a processor profile of the run to `file`, for go tool pprof")
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		stop, err := startProfile(profile)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
 		chosen := args
 		if args[0] == "all" {
 			chosen = names
@@ -86,6 +96,24 @@ a ratio come from one interleaved run. Exit code 3 when a goal is not reached.`,
 		return nil
 	}
 	return cmd
+}
+
+// startProfile writes a processor profile until stop is called; an empty name means none.
+func startProfile(name string) (stop func() error, err error) {
+	if name == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // printResults prints one result as an object and several as a list.

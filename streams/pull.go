@@ -25,7 +25,8 @@ type PullerOptions struct {
 //
 // It sweeps over the queues with pulls that do not wait, so that it never has a request standing that could bring more
 // than it has room for. When a sweep finds nothing it joins the queue group of idle pullers: each job that arrives
-// wakes one of them. A puller that becomes full leaves the group and passes on the wake-ups it could not use.
+// wakes one of them, and says where it lies. A puller that becomes full leaves the group and passes on the wake-ups it
+// could not use. See wake.go.
 type Puller struct {
 	bus    *Bus
 	o      PullerOptions

@@ -58,7 +58,7 @@ func BenchPipeline(ctx context.Context, quick bool) (result cli.BenchResult, err
 		return result, err
 	}
 	defer func() { err = errors.Join(err, n.close()) }()
-	b := &pipelineBench{net: n, plan: planOf(quick), body: benchRequest(), result: cli.BenchResult{Bench: "pipeline"}}
+	b := &pipelineBench{net: n, plan: planOf(quick), result: cli.BenchResult{Bench: "pipeline"}}
 	for _, step := range []func(context.Context) error{b.prepare, b.throughput, b.latency, b.release, b.scaling, b.fairness} {
 		if err := step(ctx); err != nil {
 			return result, err
@@ -75,7 +75,6 @@ func BenchPipeline(ctx context.Context, quick bool) (result cli.BenchResult, err
 type pipelineBench struct {
 	net        *benchNet
 	plan       benchPlan
-	body       []byte // of a request
 	result     cli.BenchResult
 	raw, floor *reference.Program
 	crew       *benchCrew
@@ -141,7 +140,7 @@ func benchRequest() []byte {
 
 // seal seals one job.
 func (b *pipelineBench) seal(s *enclave.Submission) (enclave.SealedJob, error) {
-	return s.Seal(schemas.Attributes{Budget: benchBudget}, schemas.Request{URL: consumers.PathChat, Body: b.body, Stream: true},
+	return s.Seal(schemas.Attributes{Budget: benchBudget}, schemas.Request{URL: consumers.PathChat, Body: b.net.request, Stream: true},
 		enclave.SpendLimit{Multiplier: schemas.One})
 }
 

@@ -47,6 +47,7 @@ type benchNet struct {
 	tenant   *enclave.Tenant
 	key      *enclave.TrustedKey
 	model    schemas.Model
+	request  []byte // the body of every job
 	services *errgroup.Group
 	life     context.Context // of the services
 	stop     context.CancelFunc
@@ -58,7 +59,7 @@ func newBenchNet(ctx context.Context) (n *benchNet, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n = &benchNet{dir: dir, stop: func() {}}
+	n = &benchNet{dir: dir, request: benchRequest(), stop: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())

@@ -26,7 +26,7 @@ func BenchmarkPipeline(b *testing.B) {
 			b.Error(err)
 		}
 	}()
-	p := &pipelineBench{net: n, plan: planOf(true), body: benchRequest()}
+	p := &pipelineBench{net: n, plan: planOf(true)}
 	if err := p.prepare(b.Context()); err != nil {
 		b.Fatal(err)
 	}

@@ -179,7 +179,7 @@ func (b *queueBench) submitReal(ctx context.Context, n int) error {
 	_, err := b.submitted(ctx, func(yield func(streams.Job) bool) {
 		for range n {
 			var j enclave.SealedJob
-			if j, failed = b.seal(seals, "job"); failed != nil {
+			if j, failed = b.seal(seals); failed != nil {
 				return
 			}
 			b.like = j.Attributes
