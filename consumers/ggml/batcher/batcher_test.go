@@ -214,17 +214,28 @@ func TestFairShares(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := setup(t, newFake(t, 4096), Config{Slots: 2, Queue: 1000, StepTokens: 64})
 		defer b.stop()
+		tickets := map[string][]*Ticket{}
 		for i := range 300 {
-			b.submit(Request{Tenant: "long", Prompt: prompt(i, 6), MaxTokens: 30})
-			b.submit(Request{Tenant: "short", Prompt: prompt(i, 6), MaxTokens: 3})
-			b.submit(Request{Tenant: "mid", Prompt: prompt(i, 26), MaxTokens: 10})
+			for tenant, r := range map[string]Request{
+				"long": {Prompt: prompt(i, 6), MaxTokens: 30}, "short": {Prompt: prompt(i, 6), MaxTokens: 3}, "mid": {Prompt: prompt(i, 26), MaxTokens: 10},
+			} {
+				r.Tenant = tenant
+				tickets[tenant] = append(tickets[tenant], b.submit(r))
+			}
 		}
 		time.Sleep(time.Second)
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		long, short, mid := float64(b.queue.served["long"]), float64(b.queue.served["short"]), float64(b.queue.served["mid"])
-		if lo, hi := min(long, short, mid), max(long, short, mid); lo < 0.9*hi || lo == 0 {
-			t.Errorf("served %v %v %v", long, short, mid)
+		var served []int // as the requests saw it
+		for _, list := range tickets {
+			sum := 0
+			for _, ticket := range list {
+				if s := ticket.Stats(); s.Generated > 0 {
+					sum += promptPrice*s.Prompt + generatedPrice*s.Generated
+				}
+			}
+			served = append(served, sum)
+		}
+		if lo, hi := slices.Min(served), slices.Max(served); lo*10 < hi*9 || lo == 0 {
+			t.Errorf("served %v", served)
 		}
 	})
 }
