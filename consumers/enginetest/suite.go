@@ -351,6 +351,11 @@ func testTooLong(t *testing.T, s Subject) {
 		if !errors.As(err, &e) || e.Kind != schemas.KindTooLarge || e.Field != c.field {
 			t.Errorf("%s: %v, want %v in %q", name, err, schemas.KindTooLarge, c.field)
 		}
+		for _, text := range []string{s.Question, "word word", "cat the red"} {
+			if err != nil && strings.Contains(err.Error(), text) {
+				t.Errorf("%s: the error repeats the prompt: %.200v", name, err)
+			}
+		}
 		if d := time.Since(began); d > patience {
 			t.Errorf("%s: refused after %v", name, d)
 		}
