@@ -48,6 +48,10 @@ func indented(v any) ([]byte, error) {
 }
 
 // ExportNACK spells every stream as a resource of NACK, the JetStream controller for Kubernetes (jetstream.nats.io/v1beta2).
+//
+// The resource cannot say that a republished copy has headers only, which the job streams rely on: a wake-up must not carry the
+// job. Such streams are marked preventUpdate, so that NACK makes them and [Bus.Apply] (`cocoon topology apply`) then sets what is
+// missing for good.
 func (t Topology) ExportNACK() ([]byte, error) {
 	configs, err := t.checked()
 	if err != nil {
@@ -60,8 +64,7 @@ func (t Topology) ExportNACK() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// writeNACK writes one resource. The resource knows fewer fields than the API; those that it lacks are the same for all
-// streams here or have a default that is right.
+// writeNACK writes one resource.
 func writeNACK(w *bytes.Buffer, c jetstream.StreamConfig) {
 	line := func(depth int, key string, value any) {
 		fmt.Fprintf(w, "%s%s: %v\n", strings.Repeat("  ", depth), key, value)
@@ -96,11 +99,25 @@ func writeNACK(w *bytes.Buffer, c jetstream.StreamConfig) {
 	line(1, "allowRollup", false)
 	when(c.AllowMsgTTL, 1, "allowMsgTtl", true)
 	when(c.DenyDelete, 1, "denyDelete", true)
+	when(c.DenyPurge, 1, "denyPurge", true)
+	when(c.Compression == jetstream.S2Compression, 1, "compression", "s2")
+	if p := c.Placement; p != nil {
+		w.WriteString("  placement:\n")
+		when(p.Cluster != "", 2, "cluster", quoteYAML(p.Cluster))
+		if len(p.Tags) > 0 {
+			w.WriteString("    tags:\n")
+		}
+		for _, tag := range p.Tags {
+			fmt.Fprintf(w, "      - %s\n", quoteYAML(tag))
+		}
+	}
 	if r := c.RePublish; r != nil {
+		if r.HeadersOnly {
+			line(1, "preventUpdate", "true # run `cocoon topology apply` once: this resource cannot ask for headers only")
+		}
 		w.WriteString("  republish:\n")
 		line(2, "source", quoteYAML(r.Source))
 		line(2, "destination", quoteYAML(r.Destination))
-		when(r.HeadersOnly, 2, "headersOnly", true)
 	}
 	if s := c.SubjectTransform; s != nil {
 		w.WriteString("  subjectTransform:\n")
