@@ -14,6 +14,7 @@ import (
 	"github.com/cocoon-network/cocoon/consumers"
 	"github.com/cocoon-network/cocoon/consumers/stub"
 	"github.com/cocoon-network/cocoon/enclave"
+	"github.com/cocoon-network/cocoon/enclave/enclavetest"
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
 	"github.com/cocoon-network/cocoon/streams/control"
@@ -214,6 +215,10 @@ func TestChaos(t *testing.T) {
 	c.bundle, c.node = setupProcess(t)
 	c.control()
 	c.control()
+	// Nobody settles here: every job goes on holding its budget.
+	c.net.Credit.Set(c.tenant.ID(), schemas.Credit{
+		V: 1, Available: schemas.NanoTON(2*jobs+10_000) * enclavetest.Budget, Key: c.tenant.Public(), Updated: time.Now().UTC().Truncate(time.Second),
+	})
 	more := func(n int) []enclave.SealedJob {
 		return c.submit(n, func(a *schemas.Attributes) {
 			a.Attempts, a.Class = schemas.MaxAttempts, schemas.Classes()[c.roll(3)]
