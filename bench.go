@@ -26,7 +26,7 @@ type benchmark func(ctx context.Context, quick bool) (cli.BenchResult, error)
 
 // benchmarks are all of them, in the order in which "all" runs them. llamaServer is the path of one to compare the engine with.
 func benchmarks(llamaServer *string) ([]string, map[string]benchmark) {
-	return []string{"seal", "broker", "pipeline", "queue", "engine", "settle", "gateway", "batch"}, map[string]benchmark{
+	return []string{"seal", "broker", "pipeline", "queue", "engine", "settle", "gateway", "batch", "dashboard"}, map[string]benchmark{
 		"seal":     enclavecli.BenchSeal,
 		"broker":   enclavecli.BenchBroker,
 		"pipeline": consumerscli.BenchPipeline,
@@ -34,9 +34,10 @@ func benchmarks(llamaServer *string) ([]string, map[string]benchmark) {
 		"engine": func(ctx context.Context, quick bool) (cli.BenchResult, error) {
 			return consumerscli.BenchEngine(ctx, quick, *llamaServer)
 		},
-		"settle":  settlementcli.BenchSettle,
-		"gateway": producerscli.BenchGateway,
-		"batch":   producerscli.BenchBatch,
+		"settle":    settlementcli.BenchSettle,
+		"gateway":   producerscli.BenchGateway,
+		"batch":     producerscli.BenchBatch,
+		"dashboard": consumerscli.BenchDashboard,
 	}
 }
 
@@ -58,7 +59,7 @@ a ratio come from one interleaved run. Exit code 3 when a goal is not reached.`,
 	}
 	out := cli.OutputFlags(cmd)
 	cmd.Flags().StringVar(&llamaServer, "llama-server", "", "with engine: path of a llama-server to compare it with")
-	cmd.Flags().BoolVar(&quick, "quick", false, "shorter runs, rougher figures; all of them end within 40 s")
+	cmd.Flags().BoolVar(&quick, "quick", false, "shorter runs, rougher figures; all of them end within a minute")
 	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a processor profile of the run to `file`, for go tool pprof")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		stop, err := startProfile(profile)

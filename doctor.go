@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -130,9 +131,15 @@ Exit code 1 when a check fails; warnings do not fail.`,
 func findingTable(findings []finding) cli.Table {
 	t := cli.Table{Header: []string{"CHECK", "VERDICT", "SEEN"}}
 	for _, f := range findings {
-		t.Rows = append(t.Rows, []string{f.Check, string(f.Verdict), f.Detail})
+		name, verdict := f.Check, string(f.Verdict)
+		for line := range strings.Lines(f.Detail) {
+			t.Rows = append(t.Rows, []string{name, verdict, strings.TrimSpace(line)})
+			name, verdict = "", ""
+		}
 		if f.Fix != "" {
-			t.Rows = append(t.Rows, []string{"", "", "→ " + f.Fix})
+			for line := range strings.Lines("→ " + f.Fix) {
+				t.Rows = append(t.Rows, []string{"", "", strings.TrimSpace(line)})
+			}
 		}
 	}
 	return t

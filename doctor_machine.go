@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/cpu"
 
+	"github.com/cocoon-network/cocoon/enclave/attest"
 	"github.com/cocoon-network/cocoon/enclave/nvidia"
 	"github.com/cocoon-network/cocoon/schemas"
 )
@@ -202,7 +203,9 @@ func checkGPU(context.Context) finding {
 	}
 	for _, g := range found {
 		if !g.Ready {
-			return notApplicable("%s: %s", g.Name, g.Reason)
+			f := notApplicable("%s: a worker with it would be refused", g.Reason)
+			f.Fix = attest.Advice(g.Err)
+			return f
 		}
 	}
 	return ok("%d × %s, ready to attest", len(found), found[0].Name)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,6 +63,10 @@ read-only. Money is shown where settlement runs beside it, as in "cocoon up".`,
 	return cmd
 }
 
+// dashboardGC is how much garbage may gather, in percent of what lives. A large fleet makes much of it beside a small heap: this
+// spares a fifth of the processor's time for a few megabytes.
+const dashboardGC = 400
+
 // serveDashboard looks at the network and serves the pages until the command's context ends.
 func serveDashboard(cmd *cobra.Command, conf dashboardConfig, connect Connect) error {
 	if conf.Trust == "" {
@@ -79,6 +84,7 @@ func serveDashboard(cmd *cobra.Command, conf dashboardConfig, connect Connect) e
 	if err != nil {
 		return err
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(dashboardGC))
 	listener, err := new(net.ListenConfig).Listen(cmd.Context(), "tcp", conf.Listen)
 	if err != nil {
 		return schemas.Errorf(schemas.KindUnavailable, "--listen: %w", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,6 +33,10 @@ type Earning struct {
 	Unpriced uint64 `json:"unpriced,omitempty"`
 	// Invalid counts receipts that contradict their grant; settlement rejects them too.
 	Invalid uint64 `json:"invalid,omitempty"`
+	// LastHour is what it earned by receipts that finished in the last hour, Forecast what it may expect of the next; nil for a
+	// worker that does not live any more.
+	LastHour schemas.NanoTON `json:"last_hour"`
+	Forecast *Forecast       `json:"forecast,omitempty"`
 }
 
 // workersEarnings is `workers earnings`.
@@ -41,7 +46,11 @@ func workersEarnings(connect Connect) *cobra.Command {
 		Use: "earnings [WORKER]", Short: "Sum up what workers earned", Args: cobra.MaximumNArgs(1),
 		Long: `Reads the receipts that stand in the outcome stream (seven days), prices them by the published catalogues and sums
 them up per worker. What is paid is decided by settlement, which also verifies the broker's signature on every grant:
-see 'cocoon payouts'.`,
+see 'cocoon payouts'.
+
+NEXT HOUR is a forecast: jobs keep coming as in the last hour, what waits is shared by the model's workers in proportion to
+their slots, and each job earns and takes what the last ones did. "full" means that more work waits than the worker can
+do; "waits" that it will stand idle for a part of the time.`,
 	}
 	out := cli.OutputFlags(cmd)
 	cmd.Flags().StringVar(&owner, "owner", "", "only workers of this owner (raw TON address)")
@@ -62,11 +71,11 @@ see 'cocoon payouts'.`,
 
 // earningsTable is the view for people.
 func earningsTable(all []Earning) cli.Table {
-	t := cli.Table{Header: []string{"WORKER", "OWNER", "RECEIPTS", "TOKENS", "CHARGED", "EARNED"}}
+	t := cli.Table{Header: []string{"WORKER", "OWNER", "RECEIPTS", "TOKENS", "CHARGED", "EARNED", "LAST HOUR", "NEXT HOUR"}}
 	for _, e := range all {
 		t.Rows = append(t.Rows, []string{
 			string(e.Worker), string(e.Owner), strconv.FormatUint(e.Receipts, 10), strconv.FormatUint(e.Usage.Total(), 10),
-			e.Charged.String(), e.Earned.String(),
+			e.Charged.String(), e.Earned.String(), e.LastHour.String(), e.Forecast.String(),
 		})
 	}
 	return t
@@ -77,6 +86,9 @@ type earner struct {
 	catalogues map[uint64]*schemas.Catalogue
 	find       func(ctx context.Context, version uint64) (*schemas.Catalogue, error)
 	workers    map[schemas.WorkerID]*Earning
+	// recent is what receipts since the given time say, by model.
+	since  time.Time
+	recent map[schemas.ModelID]*modelRecord
 }
 
 // earnings reads the whole outcome stream.
@@ -87,7 +99,10 @@ func earnings(ctx context.Context, bus *streams.Bus) ([]Earning, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &earner{catalogues: map[uint64]*schemas.Catalogue{}, workers: map[schemas.WorkerID]*Earning{}}
+	e := &earner{
+		catalogues: map[uint64]*schemas.Catalogue{}, workers: map[schemas.WorkerID]*Earning{},
+		since: time.Now().Add(-forecastSpan), recent: map[schemas.ModelID]*modelRecord{},
+	}
 	e.find = func(ctx context.Context, version uint64) (*schemas.Catalogue, error) {
 		return publishedCatalogue(ctx, bus, version)
 	}
@@ -105,7 +120,35 @@ func earnings(ctx context.Context, bus *streams.Bus) ([]Earning, error) {
 			after = r.Seq
 		}
 	}
+	if err := e.look(ctx, bus); err != nil {
+		return nil, err
+	}
 	return e.sorted(), nil
+}
+
+// look adds what the living workers may expect.
+func (e *earner) look(ctx context.Context, bus *streams.Bus) error {
+	fleet, err := bus.Fleet(ctx)
+	if err != nil || len(fleet) == 0 {
+		return err
+	}
+	backlogs, err := bus.Backlogs(ctx)
+	if errors.Is(err, schemas.KindUnavailable) {
+		return nil // control is away: what was earned is known all the same
+	}
+	if err != nil {
+		return err
+	}
+	ahead := forecast(fleet, backlogs, e.recent)
+	for _, m := range fleet {
+		w := e.workers[m.Worker]
+		if w == nil {
+			w = &Earning{Worker: m.Worker, Owner: m.Owner}
+			e.workers[m.Worker] = w
+		}
+		w.Forecast = ahead[m.Worker]
+	}
+	return nil
 }
 
 // publishedCatalogue reads one version as it was published; whose signatures it has is settlement's business.
@@ -171,6 +214,13 @@ func (e *earner) add(ctx context.Context, header map[string][]string) error {
 	}
 	w.Charged += charge.Total
 	w.Earned += charge.Worker
+	if receipt.Finished.After(e.since) {
+		w.LastHour += charge.Worker
+		if e.recent[receipt.Model] == nil {
+			e.recent[receipt.Model] = &modelRecord{}
+		}
+		e.recent[receipt.Model].add(&receipt, charge.Worker)
+	}
 	return nil
 }
 

@@ -47,8 +47,9 @@ func browser(t *testing.T, width, height int, dark bool) page {
 	t.Cleanup(cancel)
 	p := page{t, ctx}
 	p.do(chromedp.Navigate("about:blank")) // the context of the first run is the browser's life
-	p.ctx, cancel = context.WithTimeout(ctx, time.Minute)
+	p.ctx, cancel = context.WithTimeout(ctx, 3*time.Minute)
 	t.Cleanup(cancel)
+	p.do(chromedp.EmulateViewport(int64(width), int64(height))) // a window is never narrower than 500 pixels
 	return p
 }
 

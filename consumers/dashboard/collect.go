@@ -9,7 +9,7 @@ import (
 
 // How often the sources are looked at.
 const (
-	lookEvery    = time.Second
+	lookEvery    = 2 * time.Second
 	moneyEvery   = 3 * time.Second
 	trustEvery   = 5 * time.Second
 	deadEvery    = 3 * time.Second

@@ -77,7 +77,7 @@ func New(c Config) (*Dashboard, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Dashboard{conf: c, started: c.Now().UTC(), store: newStore(), fleet: newFleet(), oldestAt: map[streams.Queue]time.Time{}}
-	d.jobs.arrived, d.jobs.bulk = map[schemas.JobID]arrived{}, map[bulkKey]*bulk{}
+	d.jobs.arrived, d.jobs.bulk = map[schemas.JobID]JobRow{}, map[bulkKey]*bulk{}
 	d.view.Money = Money{Absent: c.Money == nil, Owners: []OwnerRow{}, Batches: []PayoutRow{}, Alerts: []string{}}
 	d.view.Trust = Trust{
 		Environment: c.Trust.Environment, Roots: c.Trust.Roots.Hash(),
@@ -95,8 +95,9 @@ func (d *Dashboard) Run(ctx context.Context) error {
 	var following sync.WaitGroup
 	following.Go(func() { d.follow(ctx) })
 	following.Go(func() { d.hearArrivals(ctx) })
-	following.Go(func() { d.followBucket(ctx, streams.BucketWorkers) })
-	following.Go(func() { d.followBucket(ctx, streams.BucketEvidence) })
+	following.Go(func() { d.followBucket(ctx, streams.BucketWorkers, streams.PrefixWorker+"*") })
+	following.Go(func() { d.readReputations(ctx) })
+	following.Go(func() { d.followBucket(ctx, streams.BucketEvidence, ">") })
 	defer following.Wait()
 	var trust, money, dead, batches, point time.Time // when each is due next
 	for ctx.Err() == nil {

@@ -4,7 +4,6 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -35,13 +34,16 @@ func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) {
 		out.out = out.pack
 		defer out.pack.Close()
 	}
-	if out.event("hello", hello{d.version, d.conf.Token != "", d.conf.Now().UTC()}) != nil {
+	greeting, err := json.Marshal(hello{d.version, d.conf.Token != "", d.conf.Now().UTC()})
+	if err != nil || out.event("hello", greeting) != nil {
 		return
 	}
+	var buffer []byte // of the last event, used again
 	for seen := map[string]uint64{}; ; {
 		fresh, changed := d.store.since(names, seen)
 		for name, delta := range fresh {
-			if out.event(name, delta) != nil {
+			buffer = delta.encode(buffer[:0])
+			if out.event(name, buffer) != nil {
 				return
 			}
 		}
@@ -62,12 +64,13 @@ type eventWriter struct {
 }
 
 // event writes one event.
-func (e *eventWriter) event(name string, v any) error {
-	b, err := json.Marshal(v)
-	if err == nil {
-		_, err = fmt.Fprintf(e.out, "event: %s\ndata: %s\n\n", name, b)
+func (e *eventWriter) event(name string, data []byte) error {
+	for _, part := range [][]byte{[]byte("event: " + name + "\ndata: "), data, []byte("\n\n")} {
+		if _, err := e.out.Write(part); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // comment writes a sign of life.

@@ -14,6 +14,9 @@ import (
 // keptGoneWorkers is how long a worker that left is shown, so that a crash is seen.
 const keptGoneWorkers = 5 * time.Minute
 
+// reputationEvery is how often reputations are read: control puts all of them at every beat, but they move slowly.
+const reputationEvery = 12 * time.Second
+
 // fleet follows the workers and what brokers found in their evidence. Entries are read when they change, not by looking at
 // all of them again.
 type fleet struct {
@@ -43,11 +46,26 @@ func newFleet() *fleet {
 	}
 }
 
-// followBucket watches one bucket until ctx ends, and again after what went wrong.
-func (d *Dashboard) followBucket(ctx context.Context, name streams.BucketName) {
+// readReputations reads what control thinks of the workers, now and then, until ctx ends. While it cannot be read the last
+// word stands; that the bucket is away is told by who watches it.
+func (d *Dashboard) readReputations(ctx context.Context) {
+	for every := lookEvery; ctx.Err() == nil; {
+		wait(ctx, every)
+		entries, err := d.conf.Bus.Bucket(streams.BucketWorkers).List(ctx, streams.PrefixReputation+"*")
+		for _, e := range entries {
+			d.fleet.hear(e, d.conf.Now())
+		}
+		if every = lookEvery; err == nil && len(entries) > 0 {
+			every = reputationEvery
+		}
+	}
+}
+
+// followBucket watches a part of one bucket until ctx ends, and again after what went wrong.
+func (d *Dashboard) followBucket(ctx context.Context, name streams.BucketName, filter string) {
 	for ctx.Err() == nil {
 		known := map[string]bool{}
-		err := d.conf.Bus.Bucket(name).Watch(ctx, "", func(e streams.Entry) error {
+		err := d.conf.Bus.Bucket(name).Watch(ctx, filter, func(e streams.Entry) error {
 			now := d.conf.Now()
 			if e.Key == "" { // all that is there has been told
 				d.fleet.complete(name, known, now)
@@ -128,19 +146,29 @@ func (f *fleet) hear(e streams.Entry, now time.Time) {
 	case streams.PrefixWorker:
 		if e.Deleted {
 			f.left(id, now)
-		} else if entry, err := streams.ParseWorkerEntry(e.Value); err == nil && entry.Worker == id {
+		} else if entry, ok := stated[streams.WorkerEntry](e.Value); ok && entry.Worker == id {
 			m := f.of(id)
-			m.entry, m.gone = &entry, time.Time{}
+			m.entry, m.gone = entry, time.Time{}
 		}
 	case streams.PrefixReputation:
-		if r, err := streams.ParseReputation(e.Value); err == nil && !e.Deleted && f.workers[id] != nil {
-			f.of(id).reputation = reputationOf(&r)
+		if r, ok := stated[streams.Reputation](e.Value); ok && !e.Deleted && f.workers[id] != nil {
+			f.of(id).reputation = reputationOf(r)
 		}
 	case streams.PrefixAdmitted:
 		f.of(id).admitted = findingOf(e)
 	case streams.PrefixRefused:
 		f.of(id).refused = findingOf(e)
 	}
+}
+
+// maxEntry bounds an entry that is shown, in bytes.
+const maxEntry = 64 << 10
+
+// stated reads an entry for display. Unlike those who act on entries it does not insist on their strict form, which would
+// double what a large fleet costs to watch.
+func stated[T any](value []byte) (*T, bool) {
+	v := new(T)
+	return v, len(value) <= maxEntry && json.Unmarshal(value, v) == nil
 }
 
 // findingOf reads a finding, nil for one that is gone.
@@ -194,10 +222,14 @@ func (f *fleet) rows(now time.Time) (Workers, map[string]json.RawMessage, []*str
 // row is a worker for the page.
 func (m *member) row() WorkerRow {
 	r := WorkerRow{WorkerEntry: *m.entry, Reputation: m.reputation, Gone: m.gone}
+	r.WorkerEntry.Evidence = schemas.Hash{} // stands in the detail: a thousand hashes are a third of the page
 	if a := m.admitted; a != nil {
 		r.Evidence = &EvidenceRow{Admitted: true, Image: a.Image, Policy: a.Policy, GPUs: len(a.GPUs), NotAfter: a.NotAfter}
 		if a.TDX != nil {
 			r.Evidence.TCB = a.TDX.Platform
+		}
+		if len(a.GPUs) > 0 {
+			r.Evidence.GPU = a.GPUs[0].Architecture
 		}
 	}
 	if x := m.refused; x != nil && (m.admitted == nil || x.Time.After(m.admitted.Time)) {

@@ -22,20 +22,14 @@ const (
 	maxArrived = 50_000
 )
 
-// arrived is a job that was seen to arrive and has not ended.
-type arrived struct {
-	row   JobRow
-	order uint64
-}
-
-// ledger of jobs: what was seen of them. Dashboard.mu guards it.
+// jobBook is what was seen of jobs. Dashboard.mu guards it.
 type jobBook struct {
 	ended  []JobRow // oldest first
 	recent []served
 	tokens uint64
 	last   uint64 // the position of the newest outcome: how many there ever were
 	// arrived are jobs that have not ended, by id; order lists their ids as they came, with those that have ended in between.
-	arrived map[schemas.JobID]arrived
+	arrived map[schemas.JobID]JobRow
 	order   []schemas.JobID
 	bulk    map[bulkKey]*bulk
 	problem string
@@ -125,9 +119,9 @@ func (d *Dashboard) came(a streams.Arrival) {
 		return
 	}
 	b.order = append(b.order, a.Job)
-	b.arrived[a.Job] = arrived{JobRow{
+	b.arrived[a.Job] = JobRow{
 		Job: a.Job, Tenant: a.Tenant, Slug: a.Queue.Route.Slug, Class: a.Queue.Class, Queued: a.Stored.UTC(), Expiry: a.Expiry,
-	}, uint64(len(b.order))}
+	}
 	b.forget()
 }
 
@@ -156,12 +150,13 @@ func (d *Dashboard) seen(receipts []streams.Receipt) {
 			continue
 		}
 		if a, ok := b.arrived[row.Job]; ok {
-			row.Queued, row.Slug = a.row.Queued, a.row.Slug
+			row.Queued, row.Slug = a.Queued, a.Slug
 			if row.Class == "" {
-				row.Class = a.row.Class
+				row.Class = a.Class
 			}
 			delete(b.arrived, row.Job)
 		}
+		row.encoded, _ = json.Marshal(row) // it holds nothing that refuses to be encoded
 		b.ended = append(b.ended, row)
 		b.tokens += row.Usage.Total()
 		b.recent = append(b.recent, served{row.Stored, row.Usage.Completion + row.Usage.Reasoning})
@@ -224,17 +219,24 @@ func (d *Dashboard) rates(now time.Time) {
 	d.put(secJobs, head, b.rows(jobs))
 }
 
-// rows encodes the jobs that are shown: those that ended last, and those that came last of the others.
+// rows are the jobs that are shown: those that ended last, and those that came last of the others.
 func (b *jobBook) rows(ended []JobRow) map[string]json.RawMessage {
-	rows := encodeRows(ended, func(j JobRow) string { return "0." + seqKey(j.Seq) })
+	rows := make(map[string]json.RawMessage, len(ended)+MaxWaiting)
+	for _, j := range ended {
+		rows["0."+seqKey(j.Seq)] = j.encoded
+	}
 	shown := 0
 	for i := len(b.order) - 1; i >= 0 && shown < MaxWaiting; i-- {
-		if a, open := b.arrived[b.order[i]]; open {
-			if enc, err := json.Marshal(a.row); err == nil {
-				rows["1."+seqKey(uint64(a.row.Queued.UnixMilli()))+"."+string(a.row.Job)] = enc
-			}
-			shown++
+		a, open := b.arrived[b.order[i]]
+		if !open {
+			continue
 		}
+		if a.encoded == nil {
+			a.encoded, _ = json.Marshal(a)
+			b.arrived[a.Job] = a
+		}
+		rows["1."+seqKey(uint64(max(a.Queued.UnixMilli(), 0)))+"."+string(a.Job)] = a.encoded
+		shown++
 	}
 	return rows
 }

@@ -15,7 +15,7 @@ import (
 // states ages, and looks at its own times.
 const oldestSlack = 3 * time.Second
 
-// look renews the sections that are looked at every second.
+// look renews the sections that are looked at at every look.
 func (d *Dashboard) look(ctx context.Context, now time.Time) {
 	workers, rows, living := d.fleet.rows(now)
 	if !d.conf.Bus.Conn().IsConnected() && workers.Problem == "" {

@@ -87,10 +87,38 @@ func (s *section) set(head json.RawMessage, rows map[string]json.RawMessage, rev
 // delta is what a browser is sent of a section.
 type delta struct {
 	// Whole tells that the rows replace all that the browser has.
-	Whole bool                       `json:"whole,omitempty"`
-	Head  json.RawMessage            `json:"head,omitempty"`
-	Rows  map[string]json.RawMessage `json:"rows,omitempty"`
-	Gone  []string                   `json:"gone,omitempty"`
+	Whole bool
+	Head  json.RawMessage
+	Rows  map[string]json.RawMessage
+	Gone  []string
+}
+
+// encode spells the delta. What rows hold is encoded already, and encoding/json would read all of it again.
+func (d *delta) encode(b []byte) []byte {
+	b = append(b, '{')
+	if d.Whole {
+		b = append(b, `"whole":true,`...)
+	}
+	if d.Head != nil {
+		b = append(append(append(b, `"head":`...), d.Head...), ',')
+	}
+	for i, key := range d.Gone {
+		b = append(b, [...]string{`"gone":[`, `,`}[min(i, 1)]...)
+		b = strconv.AppendQuote(b, key)
+	}
+	if len(d.Gone) > 0 {
+		b = append(b, "],"...)
+	}
+	b = append(b, `"rows":{`...)
+	first := true
+	for key, r := range d.Rows {
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(append(strconv.AppendQuote(b, key), ':'), r...)
+	}
+	return append(b, "}}"...)
 }
 
 // since is what has changed after a revision that a browser has seen, 0 for none; nil when nothing has.

@@ -121,6 +121,9 @@ func lasted(seconds int64) string {
 	return fmt.Sprintf("%d days %d h", minutes/60/24, minutes/60%24)
 }
 
+// tons spells an amount with at most four digits after the point, rounded down.
+func tons(n schemas.NanoTON) string { return (n / 100_000 * 100_000).String() }
+
 // count spells a number with its thousands apart.
 func count(n uint64) string {
 	s := []byte{}
@@ -139,7 +142,7 @@ func count(n uint64) string {
 
 // statusPage is the public page; it works without scripts.
 var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
-	"ton": schemas.NanoTON.String, "lasted": lasted, "count": count, "int": func(n int) uint64 { return uint64(max(n, 0)) },
+	"ton": tons, "lasted": lasted, "count": count, "int": func(n int) uint64 { return uint64(max(n, 0)) },
 }).Parse(`<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="refresh" content="15"><title>Cocoon status</title><link rel="stylesheet" href="/static/app.css">
 <body class="public"><main class="status">

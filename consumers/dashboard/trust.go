@@ -132,7 +132,7 @@ func keyRow(value []byte) (KeyRow, bool) {
 		return KeyRow{}, false
 	}
 	var bundle schemas.KeyBundle
-	if !statedPayload(published.Bundle, &bundle) {
+	if !statedPayload(published.Bundle, &bundle) || bundle.Model == "" { // without a model it is the key of weights
 		return KeyRow{}, false
 	}
 	return KeyRow{

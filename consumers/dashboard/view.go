@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/cocoon-network/cocoon/schemas"
@@ -134,12 +135,14 @@ type Reputation struct {
 
 // EvidenceRow is what brokers found in a worker's evidence, in short.
 type EvidenceRow struct {
-	// Admitted tells whether its evidence is admitted; Image is the policy's entry that matched and Policy the version.
+	// Admitted tells whether its evidence is admitted; Image is the policy's entry that matched and Policy the version. GPUs is the
+	// number of attested GPUs and GPU the chip of the first.
 	Admitted bool      `json:"admitted"`
 	Image    string    `json:"image,omitempty"`
 	Policy   uint64    `json:"policy,omitempty"`
 	TCB      string    `json:"tcb,omitempty"`
 	GPUs     int       `json:"gpus,omitempty"`
+	GPU      string    `json:"gpu,omitempty"`
 	NotAfter time.Time `json:"not_after,omitzero"`
 	// Reason is why it was refused last, when that was after the admission.
 	Reason string `json:"reason,omitempty"`
@@ -190,6 +193,8 @@ type JobRow struct {
 	Stored   time.Time `json:"stored,omitzero"`
 	// Expiry is the deadline of a job that has not ended.
 	Expiry time.Time `json:"expiry,omitzero"`
+
+	encoded json.RawMessage // the row in JSON, kept because it never changes
 }
 
 // Batches is bulk work, from two sides. What the network can see are tenants' jobs of class batch: which of them belong to one

@@ -173,6 +173,8 @@ type reasonView struct {
 	Kind    string `json:"kind"`
 	Field   string `json:"field,omitempty"`
 	Message string `json:"message"`
+	// Advice says what the operator of the refused machine can do.
+	Advice string `json:"advice,omitempty"`
 }
 
 // admissionView is an admission in JSON.
@@ -238,7 +240,7 @@ func newReason(err error) *reasonView {
 	if !errors.As(err, &e) {
 		return &reasonView{Kind: schemas.KindUnknown.String(), Message: err.Error()}
 	}
-	return &reasonView{e.Kind.String(), e.Field, e.Message}
+	return &reasonView{e.Kind.String(), e.Field, e.Message, attest.Advice(err)}
 }
 
 // newAdmissionView copies what an admission says.
@@ -273,6 +275,9 @@ func (v verdict) lines() [][2]string {
 	}
 	if v.Reason != nil {
 		rows = append(rows, [2]string{"REFUSED", fmt.Sprintf("%s: %s: %s", v.Reason.Kind, v.Reason.Field, v.Reason.Message)})
+		if v.Reason.Advice != "" {
+			rows = append(rows, [2]string{"WHAT TO DO", v.Reason.Advice})
+		}
 	}
 	if a := v.Admission; a != nil {
 		rows = append(rows,

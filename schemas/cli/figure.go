@@ -34,7 +34,7 @@ func Reported(name, unit string, value float64) Figure {
 
 // BenchResult is what one benchmark prints.
 type BenchResult struct {
-	// Bench is the benchmark's name: seal, broker, pipeline, engine, settle, gateway or batch.
+	// Bench is the benchmark's name: seal, broker, pipeline, engine, settle, gateway, batch or dashboard.
 	Bench string `json:"bench"`
 	// Figures are in the order in which they make sense.
 	Figures []Figure `json:"figures"`

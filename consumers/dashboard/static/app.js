@@ -192,8 +192,8 @@ function table(id, columns, list, o) {
 // Charts. Their frames stay in the page; draw fills and renews them.
 
 // chart makes the frame of a chart of the history: [[field, label], …].
-function chart(title, series, now) {
-  return el("figure.chart", { "data-key": "chart " + title, "data-series": series.map((s) => s[0]).join(" "), role: "img", "aria-label": title + ", now " + now },
+function chart(title, series, now, height = 110) {
+  return el("figure.chart", { "data-height": height, "data-key": "chart " + title, "data-series": series.map((s) => s[0]).join(" "), role: "img", "aria-label": title + ", now " + now },
     el("figcaption", title, el("b", now)), el("div.plot", { "data-keep": true }));
 }
 
@@ -206,7 +206,7 @@ function draw() {
   for (const frame of document.querySelectorAll(".chart[data-series]")) {
     const fields = frame.dataset.series.split(" ");
     const data = [points.map((p) => p.t), ...fields.map((f) => points.map((p) => p[f]))];
-    plot(frame, data, () => fields.map((_, i) => ({ points: { show: false }, stroke: palette()(i ? "--soft" : "--accent"), fill: i ? undefined : palette()("--tint"), width: i ? 1 : 1.5, dash: i ? [4, 4] : undefined })));
+    plot(frame, data, () => fields.map((_, i) => ({ points: { show: false }, stroke: palette()(i ? "--soft" : "--accent"), fill: i ? undefined : palette()("--tint"), width: i ? 1 : 1.5, dash: i ? [4, 4] : undefined })), { height: Number(frame.dataset.height) });
   }
   for (const frame of document.querySelectorAll(".chart[data-earnings]")) plotEarnings(frame);
 }
@@ -228,7 +228,7 @@ function plot(frame, data, series, more = {}) {
   plots.set(box, new uPlot({
     width, height: more.height ?? 110, padding: [6, 16, 0, 0], legend: { show: false }, cursor: { show: false },
     scales: { y: { range: (_, min, max) => [0, max > 0 ? max * 1.08 : 1] } },
-    axes: [{ ...axis, space: 64, incs: [60, 120, 300, 600, 1800, 3600, 7200, 14400, 28800, 86400], size: 20, grid: { show: false }, values: (_, at) => at.map((t) => new Date(t * 1000).toTimeString().slice(0, 5)) },
+    axes: [{ ...axis, space: 64, size: 20, grid: { show: false }, values: (_, at, _axis, _space, step) => at.map((t) => new Date(t * 1000).toTimeString().slice(0, step < 60 ? 8 : 5)) },
       { ...axis, space: 24, size: 42, values: (_, at) => at.map((v) => compact(v)) }],
     series: [{}, ...series()],
   }, data, box));

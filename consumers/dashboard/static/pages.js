@@ -103,7 +103,7 @@ function workerPane(x) {
     d && !d.admitted && !d.refused ? card("Evidence", soft("No broker has judged this worker within two hours.")) : !d ? card("Evidence", soft("Loading.")) : null,
     card("Worker", facts([["Id", el("span.mono", x.worker)], ["Owner", el("span.mono", x.owner || "–")], ["Host", x.host || "–"], ["Version", x.version || "–"], ["Started", ago(x.started)],
       ["State", x.state + (x.reason ? ": " + x.reason : "")], ["Outcomes", number(x.done) + " done, " + number(x.failed) + " failed in this life"],
-      r ? ["Reputation", r.standing + ", " + percent(r.rate) + " of " + number(r.jobs) + " jobs in " + span(r.span) + ", " + number(r.lost) + " redelivered, median " + span(r.median)] : null,
+      r ? ["Reputation", r.standing + ", " + percent(r.rate) + " of " + number(r.jobs) + " jobs in " + span(r.span) + ", " + number(r.lost) + " redelivered, median " + wholeSeconds(r.median)] : null,
       ...x.models.map((m) => ["Model", el("span", m.route.slug + ": " + m.busy + " of " + m.slots + " slots busy, " + number(m.tokens_per_second ?? 0) + " tokens/s")]),
       ...(x.gpus ?? []).map((g) => ["GPU, as stated", g.name + (g.cc ? ", CC " + g.cc : "") + ", " + g.utilisation + " %, " + bytes(g.memory_used) + " of " + bytes(g.memory_total)])])));
 }
@@ -117,7 +117,7 @@ function evidenceCell(x) {
 }
 
 function gpuCell(x) {
-  if (!x.gpus?.length) return soft("none stated");
+  if (!x.gpus?.length) return x.evidence_state?.gpu ? lines(x.evidence_state.gpu, soft("attested; no vitals stated")) : soft("none stated");
   const g = x.gpus[0], used = sum(x.gpus, (g) => g.memory_used), total = sum(x.gpus, (g) => g.memory_total), load = sum(x.gpus, (g) => g.utilisation) / x.gpus.length;
   return lines((x.gpus.length > 1 ? x.gpus.length + " × " : "") + g.name, el("span", g.cc ? tag("CC " + g.cc, g.cc === "on" ? "" : "warn") : tag("CC unknown", "calm"), soft(" " + Math.round(load) + " % busy")),
     total ? el("span", { title: bytes(used) + " of " + bytes(total) }, meter(used, total), soft(bytes(used) + " / " + bytes(total))) : null);
@@ -141,7 +141,7 @@ function workers() {
     { title: "Ask", kind: "n", sort: (x) => x.ask, cell: (x) => x.ask ? (x.ask / 10000).toFixed(2) + "×" : "any" },
     { title: "Done", kind: "n", sort: (x) => x.done, cell: (x) => lines(compact(x.done), x.failed ? el("span.bad", compact(x.failed) + " failed") : null) },
     { title: "Reputation", sort: (x) => x.reputation?.rate ?? -1, cell: (x) => x.reputation ? lines(el("span", stateTag(x.reputation.standing), " ", x.reputation.jobs ? percent(x.reputation.rate) : ""),
-      x.reputation.jobs ? soft("median " + span(x.reputation.median) + ", " + number(x.reputation.lost) + " redelivered") : soft("no jobs yet")) : soft("none yet") },
+      x.reputation.jobs ? soft("median " + wholeSeconds(x.reputation.median) + ", " + number(x.reputation.lost) + " redelivered") : soft("no jobs yet")) : soft("none yet") },
   ];
   if (operator()) {
     columns.push({ title: "Actions", cell: (x) => x.gone ? "" : el("span.buttons",
@@ -198,7 +198,7 @@ function jobPane(x) {
   return el("div.panes",
     card("Timeline", facts(known.map(([name, at], i) => {
       const before = known.slice(0, i).reverse().find(([, t]) => t);
-      return [name, at ? el("span", absolute(at), before ? soft(" +" + (span((new Date(at) - new Date(before[1])) * 1e6))) : null) : soft("not known")];
+      return [name, at ? el("span", absolute(at), before && new Date(at) > new Date(before[1]) ? soft(" +" + span((new Date(at) - new Date(before[1])) * 1e6)) : null) : soft("not known")];
     }))),
     card("Public attributes", facts([["Job", el("span.mono", x.job)], ["Tenant", el("span.mono", x.tenant)], ["Model", el("span.mono", x.model ?? x.slug)], ["Class", x.class || "–"], ["Worker", x.worker ? el("span.mono", x.worker) : "–"],
       ["Attempt", x.attempt || "–"], ["Deadline", x.expiry ? ago(x.expiry) : null]])),
@@ -223,8 +223,7 @@ function jobs() {
     table("jobs", [
       { title: "Job", cell: (x) => lines(short(x.job, 12), soft("tenant ", short(x.tenant, 8))) },
       { title: "Model", sort: model, cell: (x) => lines(model(x), soft(x.class || "–")) },
-      { title: "State", sort: of, cell: (x) => x.status ? stateTag(x.status) : tag("not ended", "warn") },
-      { title: "Why", kind: "wrap", sort: (x) => x.kind ?? "", cell: (x) => x.kind ?? "–" },
+      { title: "State", sort: of, cell: (x) => x.status ? lines(stateTag(x.status), x.kind ? el("span.bad", x.kind) : null) : tag("not ended", "warn") },
       { title: "Timeline", sort: total, cell: timeline },
       { title: "Took", kind: "n", sort: total, cell: (x) => x.status ? (total(x) < 0 ? "–" : span(total(x) * 1e6)) : since(x.queued) },
       { title: "In", kind: "n", sort: (x) => x.usage.prompt + x.usage.cached, cell: (x) => x.status ? number(x.usage.prompt + x.usage.cached) : "–" },
@@ -251,6 +250,8 @@ function eta(b) {
   return b.waiting && b.per_second > 0 ? "about " + lasts(b.waiting / b.per_second) : "–";
 }
 
+// wholeSeconds spells a time that control knows in whole seconds only.
+const wholeSeconds = (ns) => ns < 1e9 ? "under 1 s" : span(ns);
 const reasons = (b) => Object.entries(b.reasons ?? {}).map(([k, n]) => k + " " + number(n)).join(", ");
 
 function batches() {
@@ -375,7 +376,7 @@ function money() {
     el("h1", "Money"), problem("money"),
     ...(m.alerts ?? []).map((a) => el("p.problem", { role: "alert" }, a)),
     figures([["Held for tenants", ton(m.held)], ["Earned by owners", ton(m.earned)], ["Paid on chain", ton(m.paid)], ["Pending", ton(m.pending), "earned, not yet paid"], ["Network fees", ton(m.fees), "not withdrawn"], ["Receipts booked", compact(m.receipts ?? 0), compact(m.tokens ?? 0) + " tokens"]]),
-    el("div.charts", { "data-key": "charts" }, earningsChart(m), chart("Paid on chain, TON", [["paid"]], decimal(m.paid, 4))),
+    el("div.charts", { "data-key": "charts" }, earningsChart(m), chart("Paid on chain, TON", [["paid"]], decimal(m.paid, 4), 160)),
     el("p.soft", "Treasury ", m.treasury ? el("span.mono", m.treasury) : "not known yet", m.chain ? " on " + m.chain : ""),
     el("h2", "Payout batches"),
     table("payouts", [
