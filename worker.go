@@ -112,7 +112,7 @@ new jobs, running ones finish or go back. "cocoon doctor" says why a machine is 
 
 // runWorker runs the worker that the configuration describes until ctx ends.
 func runWorker(ctx context.Context, conf workerConfig, cmd *cobra.Command) error {
-	log, err := newLogger(cmd.ErrOrStderr(), conf.LogLevel)
+	log, err := newWorkerLogger(cmd.ErrOrStderr(), conf.LogLevel)
 	if err != nil {
 		return err
 	}
