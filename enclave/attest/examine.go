@@ -52,13 +52,13 @@ func (s StepName) Proves() string {
 	case StepTD:
 		return "the trust domain cannot be debugged, has exactly the admitted features and runs on an admitted machine"
 	case StepClaims:
-		return "the keys, role and owner in the claims were stated inside it, in answer to the challenge"
+		return "the keys, role and owner in the claims were stated inside it, together with the challenge, if there was one"
 	case StepImage:
 		return "firmware, kernel and command line are those of an admitted image with this role"
 	case StepLog:
 		return "it measured an admitted configuration, our root keys and only admitted models, and nothing after them"
 	case StepGPU:
-		return "every GPU it must have is genuine, in confidential mode, in an admitted state, and answered the same challenge"
+		return "every GPU it must have is genuine, in confidential mode, in an admitted state, and signed for these claims"
 	}
 	return ""
 }
