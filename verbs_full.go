@@ -20,7 +20,8 @@ const buildKind = "full"
 // addVerbs hangs in every verb.
 func addVerbs(root *cobra.Command) {
 	models := producerscli.ModelsCommand()
-	models.AddCommand(enclavecli.ModelsSeal(), enclavecli.ModelsPublish(), localModels())
+	models.AddCommand(enclavecli.ModelsSeal(), enclavecli.ModelsPublish())
+	models.AddCommand(consumerscli.LocalModels()...)
 	for group, verbs := range map[string][]*cobra.Command{
 		groupRun: {
 			demoCommand(), upCommand(), workerCommand(), consumerscli.Engine(tiny.FS()), producerscli.GatewayCommand(),
@@ -41,13 +42,6 @@ func addVerbs(root *cobra.Command) {
 			root.AddCommand(grouped(group, verb))
 		}
 	}
-}
-
-// localModels is `cocoon models local`: the model files on this machine.
-func localModels() *cobra.Command {
-	local := &cobra.Command{Use: "local", Short: "Model files on this machine and what an engine has loaded"}
-	local.AddCommand(consumerscli.LocalModels()...)
-	return local
 }
 
 // Flags of verbs that speak to a network.

@@ -172,7 +172,7 @@ func TestLocalModels(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(store, "broken.gguf"), []byte("GGUF"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err = verb(t.Context(), models(), "ls", "--store", store); err != nil || !strings.Contains(out, "small") || !strings.Contains(out, "corrupt") {
+	if out, err = verb(t.Context(), models(), "ls-local", "--store", store); err != nil || !strings.Contains(out, "small") || !strings.Contains(out, "corrupt") {
 		t.Errorf("%s %v", out, err)
 	}
 	if out, err = verb(t.Context(), models(), "show", "small", "--store", store); err != nil || !strings.Contains(out, "llama") {

@@ -156,7 +156,7 @@ func copyModel(ctx context.Context, from, to string) (digest string, err error) 
 
 func modelsList() *cobra.Command {
 	var store string
-	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the models of the local store", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "ls-local", Short: "List the models of the local store", Args: cobra.NoArgs}
 	out := cli.OutputFlags(cmd)
 	cmd.Flags().StringVar(&store, "store", DefaultStore(), "folder of local models")
 	cmd.RunE = func(*cobra.Command, []string) error {
@@ -185,7 +185,7 @@ func modelsList() *cobra.Command {
 
 func modelsShow() *cobra.Command {
 	var store string
-	cmd := &cobra.Command{Use: "show NAME|PATH", Short: "Describe a model file", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "show NAME|PATH", Short: "Describe a model file of the local store, or any other", Args: cobra.ExactArgs(1)}
 	out := cli.OutputFlags(cmd)
 	cmd.Flags().StringVar(&store, "store", DefaultStore(), "folder of local models")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
