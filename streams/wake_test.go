@@ -2,7 +2,7 @@ package streams_test
 
 import (
 	"testing"
-	"testing/synctest"
+	"time"
 
 	"github.com/cocoon-network/cocoon/schemas"
 	"github.com/cocoon-network/cocoon/streams"
@@ -34,7 +34,7 @@ func TestOneWakeOnePull(t *testing.T) {
 		}()
 		before := 0
 		for i := range jobs {
-			synctest.Wait() // idle now
+			time.Sleep(200 * time.Millisecond) // idle now, and what it has to look for again it has looked for
 			if i == 1 {
 				if before, _, err = pulls.Pending(); err != nil { // it found its way into the idle group
 					t.Fatal(err)
