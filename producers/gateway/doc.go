@@ -5,7 +5,8 @@
 // listens on loopback unless told otherwise, and says in every answer's headers which environment it trusts.
 //
 // Start with [New], which returns an http.Handler, and let [Gateway.Run] do what goes on in the background (batches
-// that were left by an earlier process). [OpenKeys] keeps the API keys: hashed, with limits on rate and spending.
+// that were left by an earlier process). [OpenKeys] keeps the API keys: hashed, with limits on rate and spending. A
+// cap counts what receipts have charged and what requests and batches under way may still cost.
 //
 // What it refuses: bodies above the limit of a request, wrong content types, fields with values that OpenAI's API
 // does not have, and keys that have spent their cap. Every refusal is an OpenAI error object that names the field;
