@@ -5,9 +5,8 @@
 #
 # TIME is how long each target runs as `go test -fuzztime` takes it: a duration (default 15s) or a number of executions
 # such as 1000000x. PACKAGE is where to look (default ./...). Each target ends with how often it ran and how long. Stops
-# at the first target that fails, with its output, and leaves the input that broke it in the target's testdata/fuzz, where it
-# stays as a case of every later test run, as
-# `go test -fuzz` does. Finding no target at all is a failure: a search that finds nothing proves nothing.
+# at the first target that fails, with its output, and leaves the input that broke it in the target's testdata/fuzz, where
+# it is a case of every later test. Finding no target at all is a failure: a search that finds nothing proves nothing.
 set -eu
 
 time=${1:-15s}

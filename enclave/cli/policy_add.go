@@ -145,7 +145,7 @@ func addGPU(n *noun[schemas.Policy, *schemas.Policy]) *cobra.Command {
 	return adding(n, "gpu FILE ARCHITECTURE GOLDEN.json", "Admit a firmware state of GPUs",
 		`ARCHITECTURE is the chip as NVIDIA's certificates name it, such as GH100. GOLDEN.json is one object {driver, vbios,
 values}: the golden values of NVIDIA's reference files for that driver and VBIOS, or of a machine known to be good
-('cocoon attest measure --gpu').`, cobra.ExactArgs(3),
+('cocoon attest measure --golden').`, cobra.ExactArgs(3),
 		func(cmd *cobra.Command, p *schemas.Policy, args []string) error {
 			b, err := readLimited(cmd.InOrStdin(), args[1], schemas.MaxDocumentSize)
 			if err != nil {
