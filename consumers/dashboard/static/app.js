@@ -32,7 +32,7 @@ function morph(from, to) {
     return;
   }
   for (const { name, value } of [...to.attributes]) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
-  for (const { name } of [...from.attributes]) if (!to.hasAttribute(name) && name !== "disabled") from.removeAttribute(name);
+  for (const { name } of [...from.attributes]) if (!to.hasAttribute(name)) from.removeAttribute(name);
   if (to.dataset.keep === undefined) morphChildren(from, to);
 }
 
@@ -237,7 +237,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { fo
 
 // Actions. A button is one exact thing; while it is on its way, and after it was done, it cannot be pressed again.
 
-const asked = new Map(); // what was asked, by path and body: "sent" or "done"
+const asked = new Map(); // what was asked, by path and body: "asked", "sent" or "done"
 
 // action makes a button; what says what will happen.
 function action(label, path, body, what) {
@@ -248,8 +248,9 @@ function action(label, path, body, what) {
 async function act({ label, path, body, what }) {
   const key = path + JSON.stringify(body);
   if (asked.has(key)) return;
+  asked.set(key, "asked"); // until it is answered nobody can ask it again
   const token = await confirmAction(label, what);
-  if (!token || asked.has(key)) return;
+  if (!token) { asked.delete(key); render(); return; }
   asked.set(key, "sent");
   render();
   let state, text;
