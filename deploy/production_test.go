@@ -129,3 +129,36 @@ func serveNATS(t *testing.T, dir, conf string) (reload func(conf string)) {
 		}
 	}
 }
+
+// TestREADMECommandsRun runs the commands of README.md's section on log-ins as they stand there, in an empty folder, and has
+// the server read what they make.
+func TestREADMECommandsRun(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, section, _ := strings.Cut(string(read(t, "README.md")), "## Log-ins and TLS")
+	section, _, _ = strings.Cut(section, "\n## ")
+	ran := 0
+	for line := range strings.SplitSeq(section, "\n") {
+		command, shown := strings.CutPrefix(line, "    cocoon ")
+		if !shown {
+			continue
+		}
+		ran++
+		cmd := exec.Command("/bin/sh", "-c", program(t)+" "+command)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("cocoon %s: %v\n%s", command, err, out)
+		}
+	}
+	if ran != 2 {
+		t.Fatalf("ran %d commands", ran)
+	}
+	conf := strings.ReplaceAll(string(read(t, filepath.Join(dir, "nats.conf"))), `"keys/`, `"`+filepath.Join(dir, "keys")+"/")
+	o, err := server.ProcessConfigFile(write(t, dir, "nats.conf", conf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.TLSConfig == nil || o.AuthCallout == nil || len(o.Nkeys) < 7 {
+		t.Errorf("TLS %v, callout %v, %d users", o.TLSConfig != nil, o.AuthCallout != nil, len(o.Nkeys))
+	}
+}
