@@ -10,4 +10,13 @@
 //     depends on the batch's shape.
 //   - overload: throughput of four times as many requests, 16 at a time, with key-value memory for a quarter of their
 //     work, over that with memory for all of it. Every request must be answered in full.
+//
+// [Plan.Drive] asks the same of any engine. `cocoon bench engine --llama-server PATH` compares ours with llama-server that way;
+// its sources are in the npm package node-llama-cpp, and CMake builds it in ten minutes of CPU time:
+//
+//	npm pack node-llama-cpp@3.22.1 && tar xzf node-llama-cpp-3.22.1.tgz
+//	git clone package/llama/gitRelease.bundle llama.cpp && cd llama.cpp
+//	cmake -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
+//	      -DLLAMA_BUILD_EXAMPLES=OFF -DBUILD_SHARED_LIBS=OFF
+//	cmake --build build --target llama-server
 package enginebench
