@@ -185,6 +185,7 @@ func TestBrowserLostServer(t *testing.T) {
 	b.view(t, "the worker", func(v View) bool { return len(v.Workers.Workers) == 1 })
 	p := browser(t, 390, 844, true)
 	p.open(b.server.URL+"/", `#live[data-state="live"]`)
+	p.do(chromedp.WaitVisible(chromedp.CSS("main h1"))) // live comes before the first figures
 	p.shoot("phone-dark")
 	b.server.Listener.Close()
 	b.server.CloseClientConnections()
