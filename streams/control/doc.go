@@ -6,7 +6,8 @@
 //   - demand: it creates the consumers of a queue when the first job arrives, so that what waits can be seen, and when a
 //     worker asks for it;
 //   - lanes: it splits a queue by tenant while it is hot, so that one tenant's flood does not delay the others, and joins it
-//     again when it is empty;
+//     again when it is empty. Hot is 64 waiting jobs ([Options].Hot): below that a job waits for fewer than 64 others, and a
+//     cold queue costs the server one consumer instead of one per lane;
 //   - expiry: it gives a job whose deadline passed in the queue the outcome "expired";
 //   - cancellation: it takes a waiting job out of its queue with the outcome "cancelled", or tells its worker to stop;
 //   - dead letters: it moves a job that was delivered too often to the dead letters, with a typed failed outcome;
