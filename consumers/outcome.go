@@ -72,7 +72,7 @@ func (t *task) giveBack(job *enclave.OpenJob, v verdict) {
 	}
 	ctx, cancel := context.WithTimeout(t.line.w.base, giveBackTimeout)
 	defer cancel()
-	if err := t.delivery.Retry(ctx, jitter(v.after)); err != nil {
+	if err := t.delivery.Retry(ctx, jitter(v.wait(t.delivery.Delivered))); err != nil {
 		t.line.log.Debug("a job could not be given back", "job", t.delivery.Attributes.ID, "error", err)
 		return
 	}

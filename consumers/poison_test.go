@@ -91,10 +91,11 @@ func TestPoisonOutlivesEverybody(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the leases of all deliveries")
 	}
-	b := setupPoisoned(t, streamstest.Options{Topology: streams.Topology{Lease: streams.Duration(time.Second)}})
+	const deliveries = schemas.MaxAttempts + 6
+	b := setupPoisoned(t, streamstest.Options{Topology: streams.Topology{Lease: streams.Duration(time.Second), Deliveries: deliveries}})
 	j := b.submit(1, func(a *schemas.Attributes) { a.Attempts = schemas.MaxAttempts })[0]
 	runs := 0
-	for ; runs <= streams.MaxDeliver; runs++ {
+	for ; runs <= deliveries; runs++ {
 		w := b.prepare(newStub(1, nil))
 		dead := make(chan struct{})
 		w.SetProbe(func(p consumers.Point, _ schemas.JobID, _ int) {
@@ -126,7 +127,7 @@ func TestPoisonOutlivesEverybody(t *testing.T) {
 		}
 		b.restart()
 	}
-	if runs <= schemas.MaxAttempts || runs > streams.MaxDeliver {
+	if runs <= schemas.MaxAttempts || runs > deliveries {
 		t.Errorf("ran %d times: somebody has counted after all, or the queue does not", runs)
 	}
 	b.dead(j)

@@ -21,10 +21,11 @@ var (
 
 // Delays before a job that was given back is delivered again; each is jittered by half up and down.
 const (
-	delayMoment = time.Second      // somebody had no room: soon
-	delayShort  = 5 * time.Second  // something was away or broke: let it come back
-	delayLong   = 15 * time.Second // another worker holds the lease: about when it may have lapsed
-	maxDelay    = time.Minute      // whatever a refusal asks for
+	delayMoment  = time.Second      // somebody had no room: soon
+	delayShort   = 5 * time.Second  // something was away or broke: let it come back
+	delayLong    = 15 * time.Second // another worker holds the lease: about when it may have lapsed
+	maxDelay     = time.Minute      // whatever a refusal asks for
+	maxBusyDelay = 30 * time.Second // of a job that finds no room again and again
 )
 
 // action is what happens to a job that did not run to its end.
@@ -130,6 +131,20 @@ func (v verdict) poison() verdict {
 		return verdict{action: finish, status: schemas.Failed, kind: schemas.KindPoison, bury: true}
 	}
 	return v
+}
+
+// wait is the delay of a job that goes back after the given number of deliveries. One that finds no room, such as a job
+// behind a thousand others of a tenant with little credit, asks less and less often: each asking costs a delivery and a grant
+// call.
+func (v verdict) wait(delivered int) time.Duration {
+	d := v.after
+	if v.kind != schemas.KindBusy || d <= 0 {
+		return d
+	}
+	for ; delivered > 1 && d < maxBusyDelay; delivered-- {
+		d = min(2*d, maxBusyDelay)
+	}
+	return d
 }
 
 // jitter spreads delays over half to one and a half, so that jobs which failed together do not come back together.

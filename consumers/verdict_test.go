@@ -118,3 +118,20 @@ func TestJitter(t *testing.T) {
 		t.Errorf("only %d different delays of 100", len(seen))
 	}
 }
+
+// TestWaitGrows: a job that finds no room asks less and less often, down to a bound; other delays stay what they are.
+func TestWaitGrows(t *testing.T) {
+	t.Parallel()
+	busy := judge(&schemas.Error{Kind: schemas.KindBusy, RetryAfter: 4 * time.Second})
+	for delivered, want := range map[int]time.Duration{1: 4 * time.Second, 2: 8 * time.Second, 3: 16 * time.Second, 4: maxBusyDelay, 9000: maxBusyDelay} {
+		if got := busy.wait(delivered); got != want {
+			t.Errorf("after %d deliveries %v, want %v", delivered, got, want)
+		}
+	}
+	if long := judge(&schemas.Error{Kind: schemas.KindBusy, RetryAfter: time.Minute}); long.wait(9) != time.Minute {
+		t.Errorf("a longer wait that the refusal asked for became %v", long.wait(9))
+	}
+	if away := judge(&schemas.Error{Kind: schemas.KindUnavailable}); away.wait(9) != away.after {
+		t.Errorf("a broker that was away is asked after %v", away.wait(9))
+	}
+}

@@ -20,10 +20,12 @@ const (
 	AckWait = 30 * time.Second
 	// Heartbeat is how often a worker extends the lease of each job: three times in one lease.
 	Heartbeat = AckWait / 3
-	// MaxDeliver is how often a job is delivered before it is a dead letter. Attempts (at most schemas.MaxAttempts) are
-	// counted by the broker; the rest covers deliveries that were given back before any work. The server tells of it only
-	// when somebody pulls from the queue after the last lease: without any worker the job waits for its deadline.
-	MaxDeliver = schemas.MaxAttempts + 6
+	// MaxDeliver is how often a job is delivered before it is a dead letter, unless the topology says otherwise. Attempts
+	// (at most schemas.MaxAttempts) are counted by the brokers; most deliveries beyond them were given back before any
+	// work, by workers that were too dear or while the tenant's other jobs used up its credit, and harm nobody: this bound is
+	// for what nobody counts, a job that kills its worker while all brokers restart. The server tells of it only when
+	// somebody pulls from the queue after the last lease: without any worker the job waits for its deadline.
+	MaxDeliver = 10_000
 )
 
 // Limits of the consumer of a queue.
@@ -48,7 +50,7 @@ func QueueName(slug string, class schemas.Class, lane int) string {
 // all lanes. There is no BackOff, because it would replace AckWait and so shorten leases; and the state is kept in
 // memory, because a file per consumer is rewritten with every job: after a restart of a single server the consumer is
 // made anew and delivers again what was not acknowledged.
-func queueConsumer(r Route, class schemas.Class, lane, lanes int, lease time.Duration) jetstream.ConsumerConfig {
+func queueConsumer(r Route, class schemas.Class, lane, lanes int, shape shardShape) jetstream.ConsumerConfig {
 	filter := "*"
 	if lanes > 1 {
 		filter = strconv.Itoa(lane)
@@ -59,8 +61,8 @@ func queueConsumer(r Route, class schemas.Class, lane, lanes int, lease time.Dur
 		FilterSubject:     subjectQueue(r, string(class), filter),
 		DeliverPolicy:     jetstream.DeliverAllPolicy,
 		AckPolicy:         jetstream.AckExplicitPolicy,
-		AckWait:           lease,
-		MaxDeliver:        MaxDeliver,
+		AckWait:           shape.lease,
+		MaxDeliver:        shape.deliveries,
 		MaxAckPending:     maxInFlight,
 		MaxWaiting:        maxWaiting,
 		InactiveThreshold: queueIdle,
@@ -133,8 +135,8 @@ func (b *Bus) CreateConsumer(ctx context.Context, r Route, class schemas.Class) 
 
 // shardShape is what the consumers of a job stream are made with.
 type shardShape struct {
-	lanes int
-	lease time.Duration
+	lanes, deliveries int
+	lease             time.Duration
 }
 
 // shardShape reads it from the stream's metadata.
@@ -143,12 +145,15 @@ func (b *Bus) shardShape(ctx context.Context, shard int) (shardShape, error) {
 	if err != nil {
 		return shardShape{}, err
 	}
-	shape := shardShape{lanes: 1, lease: AckWait}
+	shape := shardShape{lanes: 1, lease: AckWait, deliveries: MaxDeliver}
 	if n, err := strconv.Atoi(info.Config.Metadata[metaLanes]); err == nil && n >= 1 && n <= maxLanes {
 		shape.lanes = n
 	}
 	if d, err := time.ParseDuration(info.Config.Metadata[metaLease]); err == nil && d >= minLease && d <= maxLease {
 		shape.lease = d
+	}
+	if n, err := strconv.Atoi(info.Config.Metadata[metaDeliveries]); err == nil && n >= minDeliveries {
+		shape.deliveries = n
 	}
 	return shape, nil
 }
@@ -161,7 +166,7 @@ func (b *Bus) createConsumer(ctx context.Context, r Route, class schemas.Class, 
 	if err != nil {
 		return err
 	}
-	err = b.putConsumer(ctx, StreamJobs(r.Shard), queueConsumer(r, class, lane, lanes, shape.lease), "create")
+	err = b.putConsumer(ctx, StreamJobs(r.Shard), queueConsumer(r, class, lane, lanes, shape), "create")
 	if errors.Is(err, schemas.KindConflict) {
 		return nil
 	}

@@ -155,7 +155,7 @@ func (b *Bus) SplitQueue(ctx context.Context, q Queue) error {
 	if err != nil || shape.lanes < 2 {
 		return err
 	}
-	if err := b.putConsumer(ctx, StreamJobs(q.Route.Shard), queueConsumer(q.Route, q.Class, 0, shape.lanes, shape.lease), ""); err != nil {
+	if err := b.putConsumer(ctx, StreamJobs(q.Route.Shard), queueConsumer(q.Route, q.Class, 0, shape.lanes, shape), ""); err != nil {
 		return err
 	}
 	for lane := 1; lane < shape.lanes; lane++ {
@@ -180,7 +180,7 @@ func (b *Bus) JoinQueue(ctx context.Context, q Queue) error {
 			return err
 		}
 	}
-	if err := b.putConsumer(ctx, stream, queueConsumer(q.Route, q.Class, 0, 1, shape.lease), ""); err != nil {
+	if err := b.putConsumer(ctx, stream, queueConsumer(q.Route, q.Class, 0, 1, shape), ""); err != nil {
 		return err
 	}
 	return b.noteLanes(q)

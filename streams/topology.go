@@ -59,6 +59,9 @@ type Topology struct {
 	// Lease is how long a delivered job belongs to its worker without a heartbeat. Default AckWait, at least 1 s. It holds
 	// for consumers made from then on.
 	Lease Duration `json:"lease"`
+	// Deliveries is how often a job is delivered before it is a dead letter. Default MaxDeliver, at least 16. It holds for
+	// consumers made from then on.
+	Deliveries int `json:"deliveries"`
 	// TenantQueue is the largest number of jobs one tenant may have waiting per model and class. Default 100,000.
 	TenantQueue int64 `json:"tenant_queue"`
 	// ShardJobs bounds one job stream. Default 4,000,000 jobs.
@@ -79,6 +82,7 @@ const (
 	maxLanes       = 64
 	minTenantQueue = 10
 	minLease       = time.Second
+	minDeliveries  = schemas.MaxAttempts + 6
 	maxLease       = 10 * time.Minute
 )
 
@@ -112,6 +116,9 @@ func (t Topology) WithDefaults() Topology {
 	if t.Lease == 0 {
 		t.Lease = Duration(AckWait)
 	}
+	if t.Deliveries == 0 {
+		t.Deliveries = MaxDeliver
+	}
 	if t.TenantQueue == 0 {
 		t.TenantQueue = 100_000
 	}
@@ -135,6 +142,8 @@ func (t Topology) Check() error {
 		return schemas.FieldError("lanes", "must lie between 1 and 64")
 	case time.Duration(t.Lease) < minLease || time.Duration(t.Lease) > maxLease:
 		return schemas.FieldError("lease", "must lie between 1 s and 10 min")
+	case t.Deliveries < minDeliveries:
+		return schemas.FieldError("deliveries", "must be at least 16")
 	case t.TenantQueue < minTenantQueue:
 		return schemas.FieldError("tenant_queue", "must be at least 10")
 	case t.ShardJobs < t.TenantQueue:
@@ -209,7 +218,7 @@ func (t Topology) jobs() []jetstream.StreamConfig {
 			MaxAge:               JobAge,
 			AllowMsgTTL:          true,
 			Duplicates:           JobDuplicates,
-			Metadata:             map[string]string{metaLanes: strconv.Itoa(t.Lanes), metaLease: time.Duration(t.Lease).String()},
+			Metadata:             map[string]string{metaLanes: strconv.Itoa(t.Lanes), metaLease: time.Duration(t.Lease).String(), metaDeliveries: strconv.Itoa(t.Deliveries)},
 		})
 	}
 	return list
@@ -279,8 +288,9 @@ func (t Topology) buckets() []jetstream.StreamConfig {
 
 // Metadata of a job stream: what consumers on it are made with. A queue's first consumer has metaLanes too.
 const (
-	metaLanes = "cocoon-lanes"
-	metaLease = "cocoon-lease"
+	metaLanes      = "cocoon-lanes"
+	metaLease      = "cocoon-lease"
+	metaDeliveries = "cocoon-deliveries"
 )
 
 // tunable are the fields that an operator may set otherwise, by their names in the JetStream API.

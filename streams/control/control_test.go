@@ -20,11 +20,14 @@ type bundle struct {
 	tenant schemas.TenantID
 }
 
+// deliveries is how often a job is delivered in these tests: the least that a topology allows.
+const deliveries = 16
+
 // setup starts n control services. It must be called inside a bubble.
 func setup(t *testing.T, n int, o control.Options) *bundle {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	bus := streamstest.New(t)
+	bus, _ := streamstest.NewWith(t, streamstest.Options{Topology: streams.Topology{Deliveries: deliveries}})
 	b := &bundle{bus: bus, ctx: ctx, tenant: schemas.NewTenantID()}
 	ended := make(chan error, n)
 	for range n {
@@ -95,7 +98,7 @@ func (b *bundle) queued(t *testing.T) int {
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	streamstest.Bubble(t, func(t *testing.T) {
-		bus := streamstest.New(t)
+		bus, _ := streamstest.NewWith(t, streamstest.Options{Topology: streams.Topology{Deliveries: deliveries}})
 		before := streamstest.Job(schemas.NewTenantID(), []byte("before control"), func(a *schemas.Attributes) { a.Expiry = a.Time.Add(20 * time.Second) })
 		if _, err := bus.PublishJob(t.Context(), before); err != nil {
 			t.Fatal(err)
@@ -199,7 +202,7 @@ func TestDeadLetter(t *testing.T) {
 		b := setup(t, 2, control.Options{})
 		job, _ := b.publish(t, 24*time.Hour)
 		p := b.puller(t)
-		for i := range streams.MaxDeliver {
+		for i := range deliveries {
 			d, err := p.Next(b.ctx, 1)
 			if err != nil || d[0].Delivered != i+1 {
 				t.Fatalf("delivery %d: %v", i+1, err)
@@ -221,7 +224,7 @@ func TestDeadLetter(t *testing.T) {
 			}
 			letters = append(letters, d)
 		}
-		if len(letters) != 1 || letters[0].Job != job.Attributes.ID || letters[0].Deliveries != streams.MaxDeliver {
+		if len(letters) != 1 || letters[0].Job != job.Attributes.ID || letters[0].Deliveries != deliveries {
 			t.Fatalf("dead letters %+v", letters)
 		}
 		if _, err := b.bus.Replay(b.ctx, letters[0].Seq); err != nil {

@@ -60,7 +60,7 @@ func TestKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	_, server := streamstest.NewWith(t, streamstest.Options{TCP: true, Topology: streams.Topology{Lease: streams.Duration(time.Second)}})
+	_, server := streamstest.NewWith(t, streamstest.Options{TCP: true, Topology: streams.Topology{Lease: streams.Duration(time.Second), Deliveries: deliveries}})
 	bus, ctx := streamstest.Connect(t, server, streams.Config{}), streamstest.Context(t)
 	tenant := schemas.NewTenantID()
 	publish := func(life time.Duration, class schemas.Class) (streams.Job, streams.Ack) {
@@ -97,7 +97,7 @@ func TestKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for range streams.MaxDeliver / rounds {
+		for range deliveries / rounds {
 			if ds, err := p.Next(ctx, 1); err != nil || ds[0].Attributes.ID != dying.Attributes.ID {
 				t.Fatalf("a job that is given back: %v", err)
 			} else if err := ds[0].Retry(ctx, 0); err != nil {
@@ -113,7 +113,7 @@ func TestKilled(t *testing.T) {
 		ds, err := p.Next(short, 1)
 		cancel()
 		if len(ds) > 0 || ctx.Err() != nil {
-			t.Fatalf("delivered %d times: %v", streams.MaxDeliver+1, err)
+			t.Fatalf("delivered %d times: %v", deliveries+1, err)
 		}
 		if _, err := bus.Outcome(ctx, tenant, dying.Attributes.ID); err == nil {
 			break
