@@ -31,6 +31,8 @@ const (
 	maxDemoLines = 3400
 	// demoDeposit is what each tenant pays in.
 	demoDeposit = 60 * schemas.TON
+	// demoStake is what of it stays locked.
+	demoStake = 20 * schemas.TON
 	// demoLease is how long a job stays with a worker that has gone silent. Production waits 30 s; the demo kills a worker
 	// and shows what comes next.
 	demoLease = 5 * time.Second
@@ -147,7 +149,8 @@ func (d *demoRun) play(ctx context.Context) error {
 		return err
 	}
 	d.net, err = openNetwork(ctx, networkConfig{
-		Data: filepath.Join(d.dir, "network"), NATS: "127.0.0.1:0", BlockTime: demoBlockTime, Lease: demoLease, Log: log,
+		Stake: demoStake,
+		Data:  filepath.Join(d.dir, "network"), NATS: "127.0.0.1:0", BlockTime: demoBlockTime, Lease: demoLease, Log: log,
 		// Whatever has been earned is paid at once, and often: the demo shows payouts, not how to save their fees.
 		Payouts: settlement.PayerConfig{Threshold: schemas.TON / 10, Least: schemas.TON / 1000, MaxAge: 5 * time.Second, Poll: time.Second},
 	})

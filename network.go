@@ -61,6 +61,8 @@ type networkConfig struct {
 	BlockTime time.Duration
 	// Lease is how long a job stays with a silent worker; 0 means 30 s.
 	Lease time.Duration
+	// Stake is what of each tenant's deposit stays locked; it bounds the work that may be in flight before it is booked.
+	Stake schemas.NanoTON
 	// Payouts says when earnings are paid; the zero value is the program's default policy.
 	Payouts settlement.PayerConfig
 	// Metrics takes what worker and control count; nil counts into the void.
@@ -354,7 +356,7 @@ func (n *network) tenant(ctx context.Context, name string) (*enclave.Tenant, set
 	if err != nil {
 		return nil, settlement.Tenant{}, err
 	}
-	account, err := n.money.account(ctx, t, name)
+	account, err := n.money.account(ctx, t, name, n.conf.Stake)
 	return t, account, err
 }
 

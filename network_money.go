@@ -25,8 +25,6 @@ const (
 	treasuryStart = 1_000 * schemas.TON
 	// treasuryLow is the balance below which the faucet fills the treasury again.
 	treasuryLow = 100 * schemas.TON
-	// tenantStake is what of a tenant's money stays locked; it bounds the work that may be in flight before it is booked.
-	tenantStake = 20 * schemas.TON
 	// walletGas is what a tenant's wallet needs beside what it sends.
 	walletGas = schemas.TON
 )
@@ -141,9 +139,10 @@ func (m *money) faucet(ctx context.Context, to holder, amount schemas.NanoTON, c
 	})
 }
 
-// account finds or makes a tenant's account in the books.
-func (m *money) account(ctx context.Context, t *enclave.Tenant, name string) (settlement.Tenant, error) {
-	return m.ledger.CreateTenant(ctx, settlement.Tenant{ID: t.ID(), Name: name, Key: t.Public(), StakeTarget: tenantStake})
+// account finds or makes a tenant's account in the books. stake is what of the tenant's money stays locked; it bounds the
+// work that may be in flight before it is booked.
+func (m *money) account(ctx context.Context, t *enclave.Tenant, name string, stake schemas.NanoTON) (settlement.Tenant, error) {
+	return m.ledger.CreateTenant(ctx, settlement.Tenant{ID: t.ID(), Name: name, Key: t.Public(), StakeTarget: stake})
 }
 
 // pay has a tenant pay into the network as every tenant does: from a wallet of its own, naming itself by memo. It

@@ -23,11 +23,12 @@ import (
 	"github.com/cocoon-network/cocoon/streams"
 )
 
-// localTenant is the tenant whose identity the gateway of `cocoon up` holds, and upDeposit what it pays in at the first
-// start.
+// localTenant is the tenant whose identity the gateway of `cocoon up` holds, upDeposit what it pays in at the first start,
+// and upStake what of that stays locked: enough for some thousand batch lines in flight.
 const (
 	localTenant = "local"
 	upDeposit   = 1_000 * schemas.TON
+	upStake     = 250 * schemas.TON
 )
 
 // handler builds the HTTP side of a network on one machine: gateway, dashboard, health and metrics. What goes on in the

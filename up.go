@@ -91,7 +91,8 @@ func up(ctx context.Context, conf upConfig, out, errs io.Writer) error {
 	defer stopTraces()
 	metrics := prometheus.NewRegistry()
 	n, err := openNetwork(ctx, networkConfig{
-		Data: conf.Data, NATS: conf.NATS, Sync: conf.Sync, Log: log, BlockTime: upBlockTime, Metrics: metrics, Tracer: tracer,
+		Stake: upStake,
+		Data:  conf.Data, NATS: conf.NATS, Sync: conf.Sync, Log: log, BlockTime: upBlockTime, Metrics: metrics, Tracer: tracer,
 	})
 	if err != nil {
 		return err
