@@ -126,7 +126,8 @@ func namesOf() map[string]func(string) (string, error) {
 	text := func(v interface {
 		encoding.TextUnmarshaler
 		encoding.TextMarshaler
-	}) func(string) (string, error) {
+	},
+	) func(string) (string, error) {
 		return func(s string) (string, error) {
 			if err := v.UnmarshalText([]byte(s)); err != nil {
 				return "", err
