@@ -172,7 +172,10 @@ func TestProcessKilled(t *testing.T) {
 		point consumers.Point
 		again int // runs by the second worker
 	}{
-		{consumers.PointTaken, 1}, {consumers.PointGranted, 1}, {consumers.PointRunning, 1}, {consumers.PointAnswered, 1},
+		{consumers.PointTaken, 1},
+		{consumers.PointGranted, 1},
+		{consumers.PointRunning, 1},
+		{consumers.PointAnswered, 1},
 		{consumers.PointPublished, 0},
 	} {
 		t.Run(string(c.point), func(t *testing.T) {

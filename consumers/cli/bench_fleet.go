@@ -230,8 +230,10 @@ func (f *benchFleet) finish(ctx context.Context) error {
 	tenant, class := f.tenants[some(int64(len(f.tenants)))], schemas.Classes()[some(3)]
 	o := schemas.Outcome{
 		Job: job, Tenant: tenant, Model: m.ID, Status: schemas.Succeeded, Body: []byte("sealed"),
-		Grant: letters(schemas.Grant{V: 1, Job: job, Tenant: tenant, Model: m.ID, Class: class, Worker: f.workers[some(fleetWorkers)], Attempt: 1, Multiplier: schemas.One,
-			Ceiling: schemas.TON, Issued: now.Add(-3 * time.Second)}),
+		Grant: letters(schemas.Grant{
+			V: 1, Job: job, Tenant: tenant, Model: m.ID, Class: class, Worker: f.workers[some(fleetWorkers)], Attempt: 1, Multiplier: schemas.One,
+			Ceiling: schemas.TON, Issued: now.Add(-3 * time.Second),
+		}),
 		Receipt: letters(schemas.Receipt{V: 1, Job: job, Model: m.ID, Usage: schemas.Usage{Prompt: 300, Completion: 200}, Started: now.Add(-2 * time.Second), Finished: now}),
 	}
 	_, err := f.bus.PublishOutcome(ctx, o)

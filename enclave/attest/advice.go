@@ -31,9 +31,11 @@ var advice = []struct {
 	{"the evidence is over: set the clock of the machine; a worker attests again by itself", []string{"claims.expires", "expires"}},
 	{"this image may not have this role, or not any more: start the image that the policy admits for it (cocoon policy show), or ask for an entry", []string{"claims.role", "role"}},
 	{"build the worker image of the release again and compare: cocoon attest measure computes what it must be, cocoon policy diff shows what differs", []string{
-		"image", "image.*"}},
+		"image", "image.*",
+	}},
 	{"the host's launch options set an identity that the policy does not name: start the trust domain with deploy/tdx/launch.sh as it is", []string{
-		"image.mrconfigid", "image.mrowner", "image.mrownerconfig"}},
+		"image.mrconfigid", "image.mrowner", "image.mrownerconfig",
+	}},
 	{"the configuration volume is not an admitted one: make it again with the options of the policy's entry, or have its hash added: cocoon policy add config", []string{"log.config"}},
 	{"something was measured that should not run there: start the machine again from the release's image; do not trust it before it is explained", []string{"log", "log[]*"}},
 	{"the image was built for another network: its configuration names other root keys", []string{"log.policy-root"}},
@@ -49,7 +51,8 @@ var advice = []struct {
 	{"let the machine reach ocsp.ndis.nvidia.com so that it can show fresh answers; a revoked certificate means that the GPU must be replaced", []string{"gpus[].ocsp"}},
 	{"install a driver and VBIOS that the policy names (cocoon policy show), or ask for the golden values of this pair: cocoon policy add gpu", []string{"gpus[].golden"}},
 	{"the GPU's report does not verify: reset the GPU, start the guest again and update the driver; a relayed or altered report looks like this too", []string{
-		"gpus[].report", "gpus[].report.*"}},
+		"gpus[].report", "gpus[].report.*",
+	}},
 	{"the GPU's certificates are not NVIDIA's, or are out of date: set the clock, update driver and VBIOS", []string{"gpus[].chain", "gpus[].chain.*"}},
 }
 
