@@ -51,7 +51,7 @@ func (t *Tenant) OpenResult(o schemas.Outcome, expect Expect) (Answer, error) {
 		}
 		return Answer{Result: outcomeFailure(o)}, nil
 	}
-	answer, err := readStatements(o, expect)
+	answer, err := readStatements(&t.signatures, o, expect)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -81,12 +81,12 @@ func outcomeFailure(o schemas.Outcome) schemas.Result {
 }
 
 // readStatements reads grant and receipt of an outcome and compares them with it and with each other.
-func readStatements(o schemas.Outcome, expect Expect) (Answer, error) {
+func readStatements(v *Signatures, o schemas.Outcome, expect Expect) (Answer, error) {
 	var grant schemas.Grant
 	var err error
 	answer := Answer{GrantVerified: expect.Broker != nil}
 	if answer.GrantVerified {
-		grant, err = VerifyGrant(o.Grant, expect.Broker)
+		grant, err = v.VerifyGrant(o.Grant, expect.Broker)
 	} else {
 		grant, _, err = ReadGrant(o.Grant)
 	}
@@ -103,7 +103,7 @@ func readStatements(o schemas.Outcome, expect Expect) (Answer, error) {
 	if o.Receipt == "" {
 		return answer, nil
 	}
-	receipt, err := CheckReceipt(o.Receipt, o.Grant, &grant)
+	receipt, err := v.checkReceipt(o.Receipt, o.Grant, &grant)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -117,7 +117,12 @@ func readStatements(o schemas.Outcome, expect Expect) (Answer, error) {
 // CheckReceipt verifies a receipt under the grant that it cites: signed by the worker the grant names, for the same job,
 // model and worker, within the lease. The grant itself must have been verified by the caller.
 func CheckReceipt(token, grantToken string, g *schemas.Grant) (schemas.Receipt, error) {
-	r, err := VerifyReceipt(token, g.WorkerKey)
+	return new(Signatures).checkReceipt(token, grantToken, g)
+}
+
+// checkReceipt is CheckReceipt by keys that may be known.
+func (v *Signatures) checkReceipt(token, grantToken string, g *schemas.Grant) (schemas.Receipt, error) {
+	r, err := v.VerifyReceipt(token, g.WorkerKey)
 	if err != nil {
 		return schemas.Receipt{}, err
 	}

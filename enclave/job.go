@@ -165,7 +165,7 @@ func (s *Session) open(st *standing, job *Candidate, c *candidate, answer *schem
 
 // checkGrant refuses a grant that is not for this job and this worker.
 func (s *Session) checkGrant(st *standing, token string, job *Candidate, envelope schemas.Hash) (schemas.Grant, error) {
-	grant, err := VerifyGrant(token, st.broker)
+	grant, err := s.signatures.VerifyGrant(token, st.broker)
 	if err != nil {
 		return schemas.Grant{}, err
 	}

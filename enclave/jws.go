@@ -58,7 +58,7 @@ type jws struct {
 
 // verifyJWS verifies a compact JWS strictly: the one header for this typ and key, canonical base64, the signature. It
 // returns the payload.
-func verifyJWS(token, typ string, key ed25519.PublicKey) ([]byte, error) {
+func (s *Signatures) verifyJWS(token, typ string, key ed25519.PublicKey) ([]byte, error) {
 	parsed, err := parseJWS(token, typ)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func verifyJWS(token, typ string, key ed25519.PublicKey) ([]byte, error) {
 	if len(key) != ed25519.PublicKeySize || parsed.key != schemas.KeyIDOf(key) {
 		return nil, &schemas.Error{Kind: schemas.KindDenied, Field: "kid", Message: "is signed by another key"}
 	}
-	if !ed25519.Verify(key, parsed.signed, parsed.signature) {
+	if !s.verify(key, parsed.signed, parsed.signature) {
 		return nil, &schemas.Error{Kind: schemas.KindDenied, Field: "signature", Message: "does not verify"}
 	}
 	return parsed.payload, nil
@@ -125,13 +125,9 @@ func SignGrant(key ed25519.PrivateKey, g schemas.Grant) (string, error) {
 	return signJWS(key, schemas.TypGrant, &g)
 }
 
-// VerifyGrant verifies a grant's form and its signature by the broker's key. It looks at no clock and at no policy.
+// VerifyGrant is [Signatures.VerifyGrant] for a single grant.
 func VerifyGrant(token string, broker ed25519.PublicKey) (schemas.Grant, error) {
-	payload, err := verifyJWS(token, schemas.TypGrant, broker)
-	if err != nil {
-		return schemas.Grant{}, err
-	}
-	return schemas.ParseGrant(payload)
+	return new(Signatures).VerifyGrant(token, broker)
 }
 
 // ReadGrant reads a grant without verifying who signed it; the key id is whose signature to look for.
@@ -155,13 +151,9 @@ func SignReceipt(key ed25519.PrivateKey, r schemas.Receipt) (string, error) {
 	return signJWS(key, schemas.TypReceipt, &r)
 }
 
-// VerifyReceipt verifies a receipt's form and its signature by the worker's key, which the grant names.
+// VerifyReceipt is [Signatures.VerifyReceipt] for a single receipt.
 func VerifyReceipt(token string, worker ed25519.PublicKey) (schemas.Receipt, error) {
-	payload, err := verifyJWS(token, schemas.TypReceipt, worker)
-	if err != nil {
-		return schemas.Receipt{}, err
-	}
-	return schemas.ParseReceipt(payload)
+	return new(Signatures).VerifyReceipt(token, worker)
 }
 
 // ReadReceipt reads a receipt without verifying who signed it.
@@ -180,7 +172,7 @@ func SignKeyBundle(key ed25519.PrivateKey, k schemas.KeyBundle) (string, error) 
 
 // verifyKeyBundle verifies a key bundle's form and its signature by the attested key of a broker.
 func verifyKeyBundle(token string, broker ed25519.PublicKey) (schemas.KeyBundle, error) {
-	payload, err := verifyJWS(token, schemas.TypKey, broker)
+	payload, err := new(Signatures).verifyJWS(token, schemas.TypKey, broker)
 	if err != nil {
 		return schemas.KeyBundle{}, err
 	}

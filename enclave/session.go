@@ -41,12 +41,13 @@ type SessionConfig struct {
 // Session is a worker's standing with the brokers. Its keys are born in NewSession and never leave the process; a process
 // that starts again is another worker. All methods are safe for concurrent use.
 type Session struct {
-	cfg     SessionConfig
-	boot    schemas.BootID
-	sign    ed25519.PrivateKey
-	private hpke.PrivateKey
-	pinned  *Unwrapper
-	replies *replies
+	cfg        SessionConfig
+	boot       schemas.BootID
+	sign       ed25519.PrivateKey
+	private    hpke.PrivateKey
+	pinned     *Unwrapper
+	replies    *replies
+	signatures Signatures // of the brokers
 
 	attesting sync.Mutex // held while evidence is made and judged, so that many callers cost one attestation
 

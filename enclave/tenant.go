@@ -22,13 +22,14 @@ const maxReplySecrets = 256
 // Tenant is who submits, pays and reads. Everything a tenant ever needs follows from its id and one root secret, so two
 // machines with the same identity file are the same tenant. It is safe for concurrent use.
 type Tenant struct {
-	id      schemas.TenantID
-	root    [secretSize]byte
-	sign    ed25519.PrivateKey
-	reply   hpke.PrivateKey
-	public  []byte       // of reply
-	kid     [16]byte     // of reply
-	secrets *secretCache // reply secrets by encapsulation
+	id         schemas.TenantID
+	root       [secretSize]byte
+	sign       ed25519.PrivateKey
+	reply      hpke.PrivateKey
+	public     []byte       // of reply
+	kid        [16]byte     // of reply
+	secrets    *secretCache // reply secrets by encapsulation
+	signatures Signatures   // of brokers and workers
 }
 
 // NewTenant makes a tenant with a random id and root secret.

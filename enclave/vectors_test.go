@@ -312,7 +312,7 @@ func openSpend(v vector) (map[string][]byte, error) {
 	if err := s.Check(&a); err != nil {
 		return nil, err
 	}
-	return map[string][]byte{}, enclave.VerifySubmissionSpend(ed25519.PublicKey(v.Keys["key"]), &s, a.Key, v.Keys["enc"])
+	return map[string][]byte{}, new(enclave.Signatures).VerifySubmissionSpend(ed25519.PublicKey(v.Keys["key"]), &s, a.Key, v.Keys["enc"])
 }
 
 // openTenant reads an identity file.

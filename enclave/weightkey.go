@@ -54,7 +54,7 @@ func VerifyWeightsKey(ctx context.Context, v Verifier, published []byte) (schema
 	if admission.Role != schemas.RoleBroker {
 		return schemas.WeightsKey{}, &schemas.Error{Kind: schemas.KindPolicy, Field: "role", Message: "the key is not vouched for by a broker"}
 	}
-	payload, err := verifyJWS(p.Bundle, schemas.TypWeightsKey, admission.Claims.Sign)
+	payload, err := new(Signatures).verifyJWS(p.Bundle, schemas.TypWeightsKey, admission.Claims.Sign)
 	if err != nil {
 		return schemas.WeightsKey{}, err
 	}

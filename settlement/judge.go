@@ -77,7 +77,8 @@ type judge struct {
 	skew        time.Duration
 	now         func() time.Time
 
-	books priceBooks
+	books      priceBooks
+	signatures enclave.Signatures // of brokers and workers
 	// mu guards known, the broker keys already found.
 	mu    sync.Mutex
 	known map[schemas.KeyID]ed25519.PublicKey
@@ -148,13 +149,13 @@ func (j *judge) verify(ctx context.Context, o *schemas.Outcome, c *claim) (Reaso
 	if err != nil {
 		return "", err
 	}
-	if c.grant, err = enclave.VerifyGrant(o.Grant, key); err != nil {
+	if c.grant, err = j.signatures.VerifyGrant(o.Grant, key); err != nil {
 		return RejectGrant, err
 	}
 	if c.grant.Broker != id || len(c.grant.WorkerKey) != ed25519.PublicKeySize {
 		return RejectGrant, schemas.FieldError("broker", "does not name the key that signed")
 	}
-	if c.receipt, err = enclave.VerifyReceipt(o.Receipt, c.grant.WorkerKey); err != nil {
+	if c.receipt, err = j.signatures.VerifyReceipt(o.Receipt, c.grant.WorkerKey); err != nil {
 		return RejectReceipt, err
 	}
 	return "", nil

@@ -65,6 +65,7 @@ func BenchPipeline(ctx context.Context, quick bool) (result cli.BenchResult, err
 		}
 	}
 	b.note("%d cores, server and all clients in one process, file storage, one replica, requests of %d bytes, stub engine", runtime.GOMAXPROCS(0), benchBody)
+	b.note("the floor verifies with crypto/ed25519; the pipeline verifies known keys with tables, and soon knows all of them")
 	if quick {
 		b.note("quick: few jobs, the figures are noisy")
 	}

@@ -141,14 +141,15 @@ func (c *Config) check() error {
 
 // Broker is one broker of a group. It is safe for concurrent use.
 type Broker struct {
-	cfg     Config
-	boot    schemas.BootID
-	private hpke.PrivateKey // receives the group's state; born here, never stored
-	group   *group
-	leases  *leases
-	book    *book
-	calls   *seen // sealed calls and challenges that were used
-	spends  *seen // submissions whose signature was verified
+	cfg        Config
+	boot       schemas.BootID
+	private    hpke.PrivateKey // receives the group's state; born here, never stored
+	group      *group
+	leases     *leases
+	book       *book
+	calls      *seen              // sealed calls and challenges that were used
+	spends     *seen              // submissions whose signature was verified
+	signatures enclave.Signatures // of tenants and of the group
 
 	verify    *semaphore.Weighted // verifications at one time: they are the expensive part
 	allowance *rate.Limiter       // verifications per second

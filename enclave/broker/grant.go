@@ -196,7 +196,7 @@ func (j *job) unwrap(tenantKey ed25519.PublicKey) (*schemas.Spend, []byte, error
 		if err := spend.Check(&j.attributes); err != nil {
 			return nil, nil, err
 		}
-		return &spend, nil, enclave.VerifyJobSpend(tenantKey, &spend, j.digest, j.entry.Commit)
+		return &spend, nil, j.broker.signatures.VerifyJobSpend(tenantKey, &spend, j.digest, j.entry.Commit)
 	}
 	key, err := j.broker.group.find(j.attributes.Model, j.attributes.Key, j.now)
 	if err != nil {
@@ -208,7 +208,7 @@ func (j *job) unwrap(tenantKey ed25519.PublicKey) (*schemas.Spend, []byte, error
 	}
 	seen := spendKey(tenantKey, &wrap.Spend, j.enc)
 	if !j.broker.spends.known(seen, j.now) {
-		if err := enclave.VerifySubmissionSpend(tenantKey, &wrap.Spend, j.attributes.Key, j.enc); err != nil {
+		if err := j.broker.signatures.VerifySubmissionSpend(tenantKey, &wrap.Spend, j.attributes.Key, j.enc); err != nil {
 			return nil, nil, err
 		}
 		j.broker.spends.first(seen, j.now)

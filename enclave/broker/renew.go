@@ -70,5 +70,5 @@ func (b *Broker) heldGrant(c *caller, entry schemas.RenewJob) (schemas.Grant, er
 			return grant, err
 		}
 	}
-	return enclave.VerifyGrant(entry.Grant, b.Public())
+	return b.signatures.VerifyGrant(entry.Grant, b.Public())
 }

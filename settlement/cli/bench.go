@@ -35,6 +35,7 @@ func BenchSettle(ctx context.Context, quick bool) (cli.BenchResult, error) {
 	result := cli.BenchResult{Bench: "settle", Notes: []string{
 		fmt.Sprintf("%d cores, SQLite with synchronous=FULL in %s", runtime.GOMAXPROCS(0), os.TempDir()),
 		"ratios are of " + clockName + " per receipt; booking is intake without the signatures, which sqlite_floor does not have either",
+		"ed25519_floor is crypto/ed25519; intake verifies known keys with tables, and knows all here: one broker's and one worker's",
 		"intake_vs_sqlite_floor has no goal: two signatures alone cost several times the rows, and only cores make up for that",
 	}}
 	receipts, owners := benchReceipts, benchOwners
