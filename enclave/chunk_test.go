@@ -64,7 +64,7 @@ func TestChunksAreTicked(t *testing.T) {
 			if len(s.frames) != burst {
 				t.Fatalf("%d chunks before the tick, want %d", len(s.frames), burst)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if len(s.frames) != burst+1 {
 				t.Fatalf("%d chunks after the tick, want %d", len(s.frames), burst+1)

@@ -27,7 +27,7 @@ func (a *agreement) verify(t *testing.T, key *ecdsa.PublicKey, table *comb, dige
 	t.Helper()
 	want := ecdsa.Verify(key, digest, new(big.Int).SetBytes(signature[:48]), new(big.Int).SetBytes(signature[48:]))
 	if got := table.verify(a.base, digest, signature); got != want {
-		t.Errorf("key %x, digest %x, signature %x: the table says %t, crypto/ecdsa %t", key.X, digest, signature, got, want)
+		t.Errorf("key %+v, digest %x, signature %x: the table says %t, crypto/ecdsa %t", key, digest, signature, got, want)
 	}
 	return want
 }

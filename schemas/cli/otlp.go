@@ -175,9 +175,9 @@ func nanoseconds(t time.Time) string { return strconv.FormatInt(t.UnixNano(), 10
 func spellAttributes(list []attribute.KeyValue) []otlpAttribute {
 	var all []otlpAttribute
 	for _, a := range list {
-		value := map[string]any{"stringValue": a.Value.Emit()}
+		value := map[string]any{"stringValue": a.Value.String()}
 		if a.Value.Type() == attribute.INT64 {
-			value = map[string]any{"intValue": a.Value.Emit()}
+			value = map[string]any{"intValue": a.Value.String()}
 		}
 		all = append(all, otlpAttribute{string(a.Key), value})
 	}

@@ -89,8 +89,8 @@ func TestClosedList(t *testing.T) {
 	var keys []string
 	for _, a := range span.Attributes {
 		keys = append(keys, string(a.Key))
-		if strings.Contains(a.Value.Emit(), "secret") {
-			t.Errorf("%s says %s", a.Key, a.Value.Emit())
+		if strings.Contains(a.Value.String(), "secret") {
+			t.Errorf("%s says %s", a.Key, a.Value.String())
 		}
 	}
 	slices.Sort(keys)
