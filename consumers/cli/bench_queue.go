@@ -43,6 +43,8 @@ func queuePlanOf(quick bool) queuePlan {
 const (
 	// deepBody is the size of the envelopes that wait.
 	deepBody = 256
+	// shortPart is which part of the deep queue's jobs wait in the short one: enough to outlast the worker's real jobs.
+	shortPart = 20
 	// emptyShard is the shard of the queue that is kept empty, firstShard the first one of the many models.
 	emptyShard, firstShard = 1, 2
 )
@@ -125,15 +127,22 @@ func ofServer(stack []uintptr) bool {
 	}
 }
 
-// shallow lets a worker do its jobs on a queue that holds nothing else.
+// shallow lets a worker do its jobs on a queue that holds little else: as much as keeps all its slots busy when its heap is
+// looked at, as they are on the deep queue.
 func (b *queueBench) shallow(ctx context.Context) (err error) {
-	b.empty, err = b.worked(ctx, b.plan.work)
+	b.empty, err = b.worked(ctx, func() error {
+		if err := b.submitReal(ctx, b.plan.work); err != nil {
+			return err
+		}
+		_, err := b.submitted(ctx, b.waiting(0, b.plan.depth/shortPart))
+		return err
+	})
 	return err
 }
 
 // deep lets a worker do its jobs, which are the oldest ones, while the flood waits behind them.
 func (b *queueBench) deep(ctx context.Context) error {
-	full, err := b.worked(ctx, 0)
+	full, err := b.worked(ctx, func() error { return nil })
 	if err != nil {
 		return err
 	}
@@ -145,14 +154,14 @@ func (b *queueBench) deep(ctx context.Context) error {
 	return nil
 }
 
-// worked submits some jobs, or takes those that wait, lets a worker do as many and returns its heap.
-func (b *queueBench) worked(ctx context.Context, submit int) (heap float64, err error) {
+// worked lets a worker do the real jobs that submit queues, or that wait, and returns its heap after them.
+func (b *queueBench) worked(ctx context.Context, submit func() error) (heap float64, err error) {
 	feed, err := b.net.bus.Outcomes(ctx, b.net.tenant.ID())
 	if err != nil {
 		return 0, err
 	}
 	defer feed.Close()
-	if err := b.submitReal(ctx, submit); err != nil {
+	if err := submit(); err != nil {
 		return 0, err
 	}
 	crew, err := b.net.crew(ctx, 1, stub.Options{Slots: benchSlots})
